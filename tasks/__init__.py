@@ -1,0 +1,22 @@
+"""What is true: the stages of the line and the ground they share.
+
+Nothing here imports prefect, dvc or flows. Importing the package ties a stage's life to its parent's: when `dvc` is
+killed, the kernel sends the stage SIGTERM, so that no orphan goes on writing.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to send this process SIGTERM when its parent dies (Linux; elsewhere nothing happens)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+if os.environ.get("TUNEGATE_STAGE_CHILD") == "1":
+    die_with_parent()

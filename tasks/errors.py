@@ -1,0 +1,75 @@
+"""The failures a user can meet, one class each, with the exit code that a command ends in.
+
+0 done; 1 a bug, shown with its traceback; 2 the user's input is wrong, one message; 3 refused.
+"""
+
+EXIT_INPUT = 2
+EXIT_REFUSED = 3
+
+
+class TunegateError(Exception):
+    """A failure that is not a bug: its message says what, where and the next move."""
+
+    exit_code = EXIT_INPUT
+
+
+class ParamsInvalid(TunegateError):
+    """`params.yaml` does not parse into the typed sections; every problem is in the message."""
+
+
+class SourceInvalid(TunegateError):
+    """A source file is missing, unreadable, of an unknown layout, or has too many broken rows."""
+
+
+class FileInvalid(TunegateError):
+    """A file that a stage reads is missing, torn or of another schema."""
+
+
+class BaseInvalid(TunegateError):
+    """The base model cannot be had, or its bytes are not the pinned ones."""
+
+
+class DiskFull(TunegateError):
+    """There is no room for what a stage is about to write."""
+
+
+class WorkspaceBusy(TunegateError):
+    """Another run or another `dvc repro` holds the workspace."""
+
+
+class WorkspaceInvalid(TunegateError):
+    """The folder is not a workspace that a run can start from."""
+
+
+class RunNotFound(TunegateError):
+    """No run on record has the id that was asked for."""
+
+
+class EvidenceMissing(TunegateError):
+    """A decision was asked for without the figures it needs; that is a refusal, never a pass."""
+
+    exit_code = EXIT_REFUSED
+
+
+class NotApproved(TunegateError):
+    """A consumer met bytes that no approval names."""
+
+    exit_code = EXIT_REFUSED
+
+
+class DataRefused(TunegateError):
+    """The data broke an expectation of the suite."""
+
+    exit_code = EXIT_REFUSED
+
+
+class MergeRefused(TunegateError):
+    """The merged model answers differently from the adapter that the gate approved."""
+
+    exit_code = EXIT_REFUSED
+
+
+class PublishRefused(TunegateError):
+    """The target holds something else under the name that was to be published."""
+
+    exit_code = EXIT_REFUSED

@@ -1,0 +1,387 @@
+"""`params.yaml`: every value that can change a run, parsed once into frozen, strict, typed sections.
+
+Names that belong to an upstream library are upstream's names, word for word; ours carry their unit. There are no
+hidden defaults: what is not in the file is an error, and all errors are reported at once.
+"""
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from tasks import paths
+from tasks.errors import ParamsInvalid
+from tasks.yaml_files import Document, read_yaml
+
+HEX40 = re.compile(r"[0-9a-f]{40}")
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+Name = Annotated[str, Field(pattern=rf"^{NAME.pattern}$")]
+RepoId = Annotated[str, Field(pattern=rf"^{REPO_ID.pattern}$")]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Seconds = Annotated[int, Field(gt=0, le=7 * 24 * 3600)]
+
+
+class Section(BaseModel):
+    """A part of the parameters: frozen, strict, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def check_inside(path: str) -> str:
+    """Refuse a path that is absolute or climbs out of the workspace."""
+    if Path(path).is_absolute() or ".." in Path(path).parts:
+        raise ValueError("must be a path inside the workspace, without `..`")
+    return path
+
+
+class HubOrigin(Section):
+    """A model repository on the Hub at one commit; its files stay in the Hub cache."""
+
+    source: Literal["hub"]
+    repo_id: RepoId
+    revision: Commit
+
+
+class PathOrigin(Section):
+    """A folder with safetensors weights on this machine."""
+
+    source: Literal["path"]
+    path: str
+
+
+class PackageOrigin(Section):
+    """A wheel of the package index that carries a GGUF file."""
+
+    source: Literal["package"]
+    requirement: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+==[A-Za-z0-9._+!-]+$")]
+    wheel_sha256: Sha256
+    member: str
+    member_sha256: Sha256
+
+
+class BaseModelParams(Section):
+    """The weights that training starts from."""
+
+    name: RepoId
+    license: str
+    dtype: Literal["bfloat16", "float16", "float32"]
+    origin: HubOrigin | PathOrigin | PackageOrigin = Field(discriminator="source")
+
+
+class TemplateLayout(Section):
+    """Columns turned into a conversation: `{column}` is filled in, `{{` and `}}` are braces."""
+
+    kind: Literal["template"]
+    system: str
+    prompt: str
+    completion: str
+    allowed: dict[str, list[str]]
+
+
+class NamedLayout(Section):
+    """A layout that is recognised by its columns; `auto` looks at the first rows."""
+
+    kind: Literal["auto", "messages", "sharegpt", "alpaca", "prompt_completion"]
+    system: str
+
+
+class Source(Section):
+    """One input of the line: a file, or a folder of files, in one layout."""
+
+    name: Name
+    role: Literal["train", "replay"]
+    path: str
+    repo_id: RepoId | None
+    revision: Commit | None
+    layout: TemplateLayout | NamedLayout = Field(discriminator="kind")
+
+    _inside = field_validator("path")(check_inside)
+
+    @model_validator(mode="after")
+    def _pinned(self) -> "Source":
+        if (self.repo_id is None) != (self.revision is None):
+            raise ValueError("repo_id and revision come together: a Hub data set is pinned to a commit")
+        return self
+
+
+class IngestParams(Section):
+    """How many broken rows a source may have before the line stops."""
+
+    max_broken_share: Share
+
+
+class CleanParams(Section):
+    """The cleaning rules; each names the reason that it gives."""
+
+    repair_unicode: bool
+    min_prompt_chars: int = Field(ge=0)
+    max_prompt_chars: int = Field(ge=1)
+    max_completion_chars: int = Field(ge=1)
+    truncation_marks: list[str]
+    special_tokens: list[str]
+    mask_pii: list[Literal["email", "card", "phone", "iban"]]
+    drop_secrets: bool
+
+
+class DedupParams(Section):
+    """MinHash LSH over word n-grams, verified by exact Jaccard similarity."""
+
+    ngram_words: int = Field(ge=1, le=10)
+    num_hashes: int = Field(ge=16, le=1024)
+    bands: int = Field(ge=1)
+    min_jaccard: Share
+    seed: Seed
+
+    @model_validator(mode="after")
+    def _whole_rows(self) -> "DedupParams":
+        if self.num_hashes % self.bands:
+            raise ValueError("num_hashes must be a multiple of bands")
+        return self
+
+
+class SplitParams(Section):
+    """Partition by cluster, decontamination against the gate's benchmarks, replay."""
+
+    validation_share: Share
+    test_share: Share
+    replay_share: Share
+    decontaminate_ngram_words: int = Field(ge=1, le=50)
+    seed: Seed
+
+
+class ValidateParams(Section):
+    """Bounds that the expectation suite takes from here."""
+
+    min_train_examples: int = Field(ge=1)
+    max_dropped_share: Share
+
+
+class LoraParams(Section):
+    """peft.LoraConfig, by its own names."""
+
+    r: int = Field(ge=1)
+    lora_alpha: int = Field(ge=1)
+    lora_dropout: float = Field(ge=0, lt=1)
+    target_modules: Literal["all-linear"] | list[str]
+    bias: Literal["none", "all", "lora_only"]
+
+
+class QuantizationParams(Section):
+    """transformers.BitsAndBytesConfig, by its own names."""
+
+    load_in_4bit: Literal[True]
+    bnb_4bit_quant_type: Literal["nf4", "fp4"]
+    bnb_4bit_use_double_quant: bool
+    bnb_4bit_compute_dtype: Literal["auto", "bfloat16", "float16", "float32"]
+
+
+class TrainParams(Section):
+    """QLoRA with TRL; the fields are trl.SFTConfig's own unless a comment says otherwise."""
+
+    method: Literal["qlora"]
+    num_train_epochs: float = Field(gt=0, le=1000)
+    max_steps: int = Field(ge=-1)
+    per_device_train_batch_size: int = Field(ge=1)
+    per_device_eval_batch_size: int = Field(ge=1)
+    gradient_accumulation_steps: int = Field(ge=1)
+    learning_rate: float = Field(gt=0, le=1)
+    lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"]
+    warmup_steps: int = Field(ge=0)
+    weight_decay: float = Field(ge=0, lt=1)
+    max_grad_norm: float = Field(gt=0)
+    optim: Literal["adamw_torch", "paged_adamw_32bit", "paged_adamw_8bit"]
+    max_length: int = Field(ge=8)
+    logging_steps: int = Field(ge=1)
+    eval_steps: int = Field(ge=1)
+    gradient_checkpointing: bool
+    seed: Seed
+    threads: int = Field(ge=0, le=1024, description="CPU threads of torch; 0 takes what torch chooses")
+
+
+class Benchmark(Section):
+    """One lm-eval task and what it is for: `target` must improve, `guard` must not get worse."""
+
+    name: Name
+    role: Literal["target", "guard", "report"]
+    num_fewshot: int = Field(ge=0)
+
+
+class EvaluateParams(Section):
+    """How every model of the line is measured; base and candidate alike."""
+
+    benchmarks: list[Benchmark] = Field(min_length=1)
+    batch_size: int = Field(ge=1)
+    max_length: int = Field(ge=8)
+    apply_chat_template: bool
+    limit: int | None = Field(ge=1)
+    seed: Seed
+
+
+class Rule(Section):
+    """What one metric of one benchmark must show; None leaves that part of the rule out."""
+
+    benchmark: Name
+    metric: str
+    filter_name: str
+    min_value: float | None
+    min_gain_over_base: float | None
+    max_loss_from_base: float | None
+    max_loss_from_champion: float | None
+
+
+class GateParams(Section):
+    """The rules, and how sure the gate must be of a gain."""
+
+    rules: list[Rule] = Field(min_length=1)
+    confidence: float = Field(gt=0.5, lt=1)
+    resamples: int = Field(ge=100)
+    seed: Seed
+
+
+class MergeParams(Section):
+    """How far the merged model may be from the quantised base plus adapter."""
+
+    dtype: Literal["bfloat16", "float16", "float32"]
+    parity_prompts: int = Field(ge=1)
+    max_mean_kl: float = Field(gt=0)
+    min_top1_agreement: Share
+
+
+class ReleaseParams(Section):
+    """Where an approved model goes."""
+
+    name: Name
+    target: Literal["folder", "hub"]
+    folder: str
+    repo_id: RepoId | None
+    private: bool
+    stage: Name
+    promote: bool
+
+    _inside = field_validator("folder")(check_inside)
+
+    @model_validator(mode="after")
+    def _addressed(self) -> "ReleaseParams":
+        if self.target == "hub" and self.repo_id is None:
+            raise ValueError("target `hub` needs repo_id")
+        return self
+
+
+class RunParams(Section):
+    """How the flow drives the stages; these values never reach a stage."""
+
+    stage_timeout_seconds: Seconds
+    stage_retries: int = Field(ge=0, le=10)
+    retry_delay_seconds: Seconds
+
+
+class Params(Section):
+    """The whole of `params.yaml`."""
+
+    base_model: BaseModelParams
+    sources: list[Source] = Field(min_length=1)
+    ingest: IngestParams
+    clean: CleanParams
+    dedup: DedupParams
+    split: SplitParams
+    validate_: ValidateParams = Field(alias="validate")
+    lora: LoraParams
+    quantization: QuantizationParams
+    train: TrainParams
+    evaluate: EvaluateParams
+    gate: GateParams
+    merge: MergeParams
+    release: ReleaseParams
+    run: RunParams
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Params":
+        problems = list(_cross_checks(self))
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+
+def _cross_checks(params: Params) -> Iterator[str]:
+    names = [source.name for source in params.sources]
+    if len(set(names)) < len(names):
+        yield "sources: names must differ, they are part of every example's id"
+    if not any(source.role == "train" for source in params.sources):
+        yield "sources: at least one needs role `train`"
+    measured = {benchmark.name for benchmark in params.evaluate.benchmarks}
+    for rule in params.gate.rules:
+        if rule.benchmark not in measured:
+            yield f"gate.rules: {rule.benchmark!r} is not in evaluate.benchmarks ({', '.join(sorted(measured))})"
+    if params.split.validation_share + params.split.test_share >= 1:
+        yield "split: validation_share and test_share leave nothing to train on"
+
+
+def load_params(path: Path = paths.PARAMS) -> Params:
+    """Parse `path`.
+
+    Raises:
+        ParamsInvalid: with every problem, each with line, key, what was found and the nearest valid name.
+    """
+    document = read_yaml(path)
+    try:
+        return Params.model_validate(document.value)
+    except ValidationError as error:
+        problems = [_problem(document, issue) for issue in error.errors()]
+        raise ParamsInvalid(
+            "\n".join([f"{path}: {len(problems)} problem(s), nothing was started", *problems])
+        ) from None
+
+
+def _problem(document: Document, issue: Mapping[str, object]) -> str:
+    location = tuple(part for part in _location(issue) if part not in _TAGS)
+    key = ".".join(str(part) for part in location) or "(whole file)"
+    message = str(issue["msg"]).removeprefix("Value error, ")
+    found = "" if issue["type"] in {"missing", "value_error"} else f"; found {_shown(issue['input'])}"
+    return f"  line {document.line(location)}: {key}: {message}{found}{_suggestion(location, issue)}"
+
+
+_TAGS = {"hub", "package", "template", "auto", "messages", "sharegpt", "alpaca", "prompt_completion"}
+
+
+def _location(issue: Mapping[str, object]) -> tuple[str | int, ...]:
+    location = issue["loc"]
+    return location if isinstance(location, tuple) else ()
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _suggestion(location: tuple[str | int, ...], issue: Mapping[str, object]) -> str:
+    if issue["type"] != "extra_forbidden" or not location:
+        return ""
+    near = difflib.get_close_matches(str(location[-1]), sorted(known_names()), n=1)
+    return f"; did you mean `{near[0]}`?" if near else "; remove it"
+
+
+def known_names() -> set[str]:
+    """Every key that some section of the parameters has."""
+    names: set[str] = set()
+    waiting: list[object] = [Params]
+    seen: set[object] = set()
+    while waiting:
+        kind = waiting.pop()
+        if kind in seen:
+            continue
+        seen.add(kind)
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            for name, field in kind.model_fields.items():
+                names.add(field.alias or name)
+                waiting.append(field.annotation)
+        else:
+            waiting.extend(get_args(kind))
+    return names

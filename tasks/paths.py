@@ -1,0 +1,47 @@
+"""Where the line's files lie, relative to the workspace root, in which every stage runs."""
+
+from pathlib import Path
+
+PARAMS = Path("params.yaml")
+SOURCES = Path("data/sources")
+
+BASE = Path("data/base")
+BASE_MODEL = BASE / "model"
+BASE_RECORD = BASE / "base.json"
+
+INGEST = Path("data/ingest")
+CLEAN = Path("data/clean")
+DEDUP = Path("data/dedup")
+SPLIT = Path("data/split")
+
+VALIDATE = Path("data/validate")
+VALIDATION = VALIDATE / "validation.json"
+DATA_DOCS = VALIDATE / "docs"
+DATA_APPROVAL = VALIDATE / "approval.json"
+SUITE = Path("tasks/expectations/examples.json")
+
+TRAIN = Path("data/train")
+ADAPTER = TRAIN / "adapter"
+TRAIN_METRICS = TRAIN / "metrics.json"
+TRAIN_HISTORY = TRAIN / "history.jsonl"
+SUPERVISION = TRAIN / "supervision.json"
+
+EVALS = Path("tasks/evals")
+EVALUATE_BASE = Path("data/evaluate/base")
+EVALUATE_CANDIDATE = Path("data/evaluate/candidate")
+CHAMPION = Path("data/champion/champion.json")
+
+GATE = Path("data/gate")
+VERDICT = GATE / "verdict.json"
+ADAPTER_APPROVAL = GATE / "approval.json"
+
+MERGE = Path("data/merge")
+MERGED_MODEL = MERGE / "model"
+PARITY = MERGE / "parity.json"
+MERGED_APPROVAL = MERGE / "approval.json"
+
+EXAMPLES = "examples.parquet"
+LEDGER = "ledger.parquet"
+SUMMARY = "summary.json"
+EVALUATION = "evaluation.json"
+SAMPLES = "samples.jsonl.gz"
