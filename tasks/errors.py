@@ -29,6 +29,10 @@ class BaseInvalid(TunegateError):
     """The base model cannot be had, or its bytes are not the pinned ones."""
 
 
+class TrainingInvalid(TunegateError):
+    """Training cannot mean what it should: nothing is supervised, the loss is not finite, the adapter starts wrong."""
+
+
 class DiskFull(TunegateError):
     """There is no room for what a stage is about to write."""
 
@@ -73,3 +77,7 @@ class PublishRefused(TunegateError):
     """The target holds something else under the name that was to be published."""
 
     exit_code = EXIT_REFUSED
+
+
+class PublishFailed(TunegateError):
+    """The target could not be reached, would not take the release, or gave other bytes back."""

@@ -13,6 +13,9 @@ INGEST = Path("data/ingest")
 CLEAN = Path("data/clean")
 DEDUP = Path("data/dedup")
 SPLIT = Path("data/split")
+TRAIN_EXAMPLES = SPLIT / "train.parquet"
+VALIDATION_EXAMPLES = SPLIT / "validation.parquet"
+TEST_EXAMPLES = SPLIT / "test.parquet"
 
 VALIDATE = Path("data/validate")
 VALIDATION = VALIDATE / "validation.json"
@@ -42,6 +45,8 @@ MERGED_APPROVAL = MERGE / "approval.json"
 
 EXAMPLES = "examples.parquet"
 LEDGER = "ledger.parquet"
+CLUSTERS = "clusters.parquet"
+PAIRS = "pairs.parquet"
 SUMMARY = "summary.json"
 EVALUATION = "evaluation.json"
 SAMPLES = "samples.jsonl.gz"

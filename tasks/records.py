@@ -57,6 +57,21 @@ class LedgerEntry(Record):
     value: str
 
 
+class ClusterMember(Record):
+    """A row and its cluster of duplicates; a row without duplicates is a cluster of its own."""
+
+    id: str
+    cluster: str
+
+
+class Pair(Record):
+    """Two near duplicates, `left` before `right`, and the verified Jaccard similarity of their word n-grams."""
+
+    left: str
+    right: str
+    similarity: float
+
+
 class DataSummary(Record):
     """The counts of one data stage; `dropped` and `changed` are by rule, `kept` by partition or source."""
 

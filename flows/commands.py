@@ -1,0 +1,225 @@
+"""What the commands do, apart from parsing their arguments: read, call a flow, print."""
+
+import json
+import os
+import webbrowser
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from flows import display, workspace
+from flows.git import git, repository_root, show_file
+from flows.record import read_run, read_runs, resolve_run, run_folder
+from flows.run_record import RunRecord
+from tasks.errors import EXIT_REFUSED, RunNotFound, SourceInvalid
+from tasks.files import dump_json, write_text
+from tasks.params import Params, load_params
+from tasks.paths import PARAMS
+
+STYLES = {"passed": "green", "refused": "yellow", "crashed": "red", "cancelled": "magenta"}
+PREFECT_SETTINGS = {
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING",  # the display shows the lines; Prefect keeps them too
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+}
+
+
+def check_input(root: Path) -> Params:
+    """Parse the parameters and look for the source files before anything is started.
+
+    Raises:
+        ParamsInvalid: params.yaml is wrong.
+        SourceInvalid: a source file is missing.
+    """
+    params = load_params(root / PARAMS)
+    missing = [source for source in params.sources if source.repo_id is None and not (root / source.path).exists()]
+    if missing:
+        lines = "\n".join(f"  source {source.name}: {source.path}: no such file or folder" for source in missing)
+        raise SourceInvalid(f"params.yaml sources: nothing was started\n{lines}\nput the file there or mend its path")
+    return params
+
+
+def run_command(start: Path, *, release: bool) -> int:
+    """Run the flow `retrain` and say how it ended; returns the exit code."""
+    root = repository_root(start)
+    check_input(root)
+    if holder := workspace.is_locked(root):
+        raise workspace.WorkspaceBusy(f"{root}: another run holds this workspace ({holder}); see `tunegate status`")
+    for name, value in PREFECT_SETTINGS.items():
+        os.environ.setdefault(name, value)
+    from flows.retrain import StageStopped, retrain  # noqa: PLC0415  prefect takes seconds
+
+    run_id = workspace.new_run_id(datetime.now(UTC))
+    with display.shown() as shown:
+        shown.note(f"run {run_id}: starting Prefect")
+        try:
+            retrain(str(root), run_id, release=release, return_state=True).result()
+        except StageStopped as stopped:
+            print_end(read_run(root, run_id), root)
+            return stopped.run.exit_code if stopped.run.exit_code in {2, EXIT_REFUSED} else 1
+    record = read_run(root, run_id)
+    print_end(record, root)
+    return 0 if record.status == "passed" else EXIT_REFUSED
+
+
+def print_end(record: RunRecord, root: Path) -> None:
+    """The verdict, the reasons, where the release and the report are."""
+    console = Console(soft_wrap=True)
+    console.print(Text(f"\nverdict: {record.status.upper()}", style=f"bold {STYLES[record.status]}"))
+    if record.verdict is not None:
+        for result in record.verdict.results:
+            mark = "ok" if result.passed else "no"
+            console.print(Text(f"  {mark}  {result.benchmark} {result.metric}: {result.reason}"))
+        for advice in record.verdict.diagnosis:
+            console.print(Text(f"  try: {advice}"))
+    if record.status in {"crashed", "refused"} and record.verdict is None:
+        console.print(Text(f"  {record.reason}"))
+    if record.release is not None:
+        promoted = f", holds {record.release.promoted_stage}" if record.release.promoted_stage else ""
+        console.print(Text(f"release: {record.release.tag} in {_shown_path(record.release.location, root)}{promoted}"))
+    report = root / workspace.REPORTS / record.run_id / "report.html"
+    if report.exists():
+        console.print(Text(f"report:  {report.relative_to(root)}"))
+    console.print(Text(f"record:  tunegate audit show {record.run_id}"))
+
+
+def _shown_path(location: str, root: Path) -> str:
+    path = Path(location)
+    return str(path.relative_to(root)) if path.is_absolute() and path.is_relative_to(root) else location
+
+
+def plan_command(start: Path) -> None:
+    """Validate everything that can be validated now and print which stages would run."""
+    from flows.reproduce import read_stages, why_stale  # noqa: PLC0415
+
+    root = repository_root(start)
+    params = check_input(root)
+    stale = why_stale(root)
+    table = Table(title=f"{params.base_model.name}, {params.train.method}, {len(params.sources)} source(s)")
+    table.add_column("stage")
+    table.add_column("would")
+    table.add_column("why", overflow="fold")
+    reached: set[str] = set()
+    for stage in read_stages(root):
+        reasons = stale.get(stage.name, [])
+        follows = [out for out in stage.deps if out in reached]
+        if reasons or follows:
+            reached.update(stage.outs)
+        word = Text("run", style="yellow") if reasons or follows else Text("skip", style="green")
+        why = "\n".join(reasons[:6]) or (f"follows {', '.join(follows)}" if follows else "up to date")
+        table.add_row(stage.name, word, Text(why))
+    Console().print(table)
+
+
+def status_command(start: Path) -> None:
+    """What is going on here."""
+    root, console = repository_root(start), Console(soft_wrap=True)
+    params = load_params(root / PARAMS)
+    holder, current = workspace.is_locked(root), root / workspace.CURRENT
+    if holder and current.exists():
+        note = json.loads(current.read_text(encoding="utf-8"))
+        console.print(Text(f"running:    {note['run_id']}, stage {note['stage']} since {note['since']}, {holder}"))
+    else:
+        console.print(Text(f"running:    {holder or 'nothing'}"))
+    runs = read_runs(root)
+    last = f"{runs[0].run_id} {runs[0].status}: {runs[0].reason}" if runs else "none yet; `tunegate run` makes one"
+    console.print(Text(f"last run:   {last}"))
+    tags = git(root, "tag", "--list", f"{params.release.name}#{params.release.stage}#*").split()
+    holds = "nothing"
+    if tags:
+        newest = max(tags, key=lambda tag: int(tag.rsplit("#", 1)[1]))
+        version = git(root, "tag", "--points-at", f"{newest}^{{commit}}", "--list", f"{params.release.name}@v*").split()
+        holds = version[-1] if version else newest
+    console.print(Text(f"{params.release.stage}: {holds}"))
+
+
+def report_command(start: Path, wanted: str | None, output: Path | None) -> None:
+    """Take a run's report out of its commit; open it when a person is watching."""
+    root = repository_root(start)
+    run_id = resolve_run(root, wanted)
+    text = show_file(root, f"{workspace.RUN_BRANCHES}{run_id}", (run_folder(run_id) / "report.html").as_posix())
+    if text is None:
+        raise RunNotFound(f"run {run_id} has no report: it ended before its first stage")
+    path = output or root / workspace.REPORTS / run_id / "report.html"
+    write_text(path, text)
+    console = Console(soft_wrap=True)
+    console.print(Text(str(path)))
+    if console.is_terminal and output is None:
+        webbrowser.open(path.resolve().as_uri())
+
+
+def audit_list_command(start: Path) -> None:
+    """A line for each run."""
+    runs = read_runs(repository_root(start))
+    if not runs:
+        Console().print("no run is on record yet; `tunegate run` makes one")
+        return
+    table = Table()
+    for name in ("run", "status", "commit", "scores", "release", "reason"):
+        table.add_column(name, overflow="fold", no_wrap=name in {"run", "status", "commit", "release"})
+    for record in runs:
+        release = record.release.tag if record.release else ""
+        commit = record.base_commit[:7] + ("+" if record.dirty else "")
+        status = Text(record.status, style=STYLES[record.status])
+        table.add_row(record.run_id, status, commit, _candidate_scores(record), release, Text(record.reason))
+    Console().print(table)
+
+
+def _candidate_scores(record: RunRecord) -> str:
+    judged = {(result.benchmark, result.metric) for result in record.verdict.results} if record.verdict else set()
+    lines = [line for line in record.scores if line.model == "candidate" and (line.benchmark, line.metric) in judged]
+    return "\n".join(f"{line.benchmark} {line.value:.3f}" for line in lines)
+
+
+def audit_show_command(start: Path, wanted: str | None, *, as_json: bool) -> None:
+    """One run's record, for people or as JSON."""
+    root = repository_root(start)
+    record = read_run(root, resolve_run(root, wanted))
+    if as_json:
+        print(dump_json(record), end="")  # noqa: T201  plain JSON for pipes, no wrapping
+        return
+    console = Console(soft_wrap=True)
+    print_end(record, root)
+    facts = {
+        "started": record.started_at,
+        "finished": record.finished_at,
+        "trigger": record.trigger,
+        "commit": record.base_commit + (f" with changes to {', '.join(record.changed_files)}" if record.dirty else ""),
+        "branch": record.branch,
+        "params": record.params_digest,
+        "dvc.lock": record.dvc_lock_digest,
+        "hardware": ", ".join(f"{key} {value}" for key, value in record.hardware.items()),
+        "packages": ", ".join(f"{key} {value}" for key, value in record.packages.items()),
+    }
+    for name, value in facts.items():
+        console.print(Text(f"{name + ':':<10}{value}"))
+    for title, table in (("scores", _score_table(record)), ("stages", _stage_table(record))):
+        console.print(Text(f"\n{title}", style="bold"))
+        console.print(table)
+    for name, approval in record.approvals.items():
+        console.print(Text(f"approval of {name}: {approval.decision} by {approval.approved_by}, digest {approval.digest}"))
+
+
+def _score_table(record: RunRecord) -> Table:
+    table = Table(box=None)
+    for name in ("benchmark", "metric", "model", "value", "interval", "items"):
+        table.add_column(name)
+    for line in record.scores:
+        interval = f"{line.low:.3f} to {line.high:.3f}" if line.low is not None and line.high is not None else ""
+        table.add_row(line.benchmark, line.metric, line.model, f"{line.value:.3f}", interval, str(line.samples))
+    return table
+
+
+def _stage_table(record: RunRecord) -> Table:
+    table = Table(box=None)
+    for name in ("stage", "outcome", "seconds", "output", "digest"):
+        table.add_column(name, no_wrap=name == "digest")
+    for stage in record.stages:
+        outputs = list(stage.output_digests.items()) or [("", stage.message)]
+        for index, (path, digest) in enumerate(outputs):
+            first = (stage.name, stage.outcome, f"{stage.seconds:.1f}") if index == 0 else ("", "", "")
+            table.add_row(*first, path, digest[:16])
+    return table

@@ -1,0 +1,166 @@
+"""What a report shows beside the run record: the line's own files, or the sentence that says why one is absent.
+
+A workspace may still hold outputs of an earlier run. So a file counts only when the stage that owns it came to an
+end in this run; whatever else lies there is left alone.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from pydantic import RootModel
+
+from flows.run_record import RunRecord, StageOutcome
+from tasks import paths
+from tasks.errors import FileInvalid
+from tasks.files import read_json, read_jsonl
+from tasks.records import (
+    DataSummary,
+    Sample,
+    SupervisedExample,
+    TrainingPoint,
+    TrainMetrics,
+    Validation,
+)
+
+DATA_STAGES = {"ingest": paths.INGEST, "clean": paths.CLEAN, "dedup": paths.DEDUP, "split": paths.SPLIT}
+_ENDED: frozenset[StageOutcome] = frozenset({"executed", "restored", "unchanged", "refused"})
+_ENDS: dict[StageOutcome, str] = {"refused": "was refused", "failed": "failed", "cancelled": "was cancelled"}
+_RIGHT = 0.5
+
+Value = TypeVar("Value")
+
+
+class Supervision(RootModel[tuple[SupervisedExample, ...]]):
+    """The file of the supervision audit: a plain list."""
+
+
+@dataclass(frozen=True)
+class Found(Generic[Value]):
+    """A file's content, or `missing`: the sentence that says why there is none."""
+
+    value: Value | None
+    missing: str
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the line's files say; `samples` are those of base and candidate."""
+
+    summaries: tuple[Found[DataSummary], ...]
+    validation: Found[Validation]
+    metrics: Found[TrainMetrics]
+    history: Found[tuple[TrainingPoint, ...]]
+    supervision: Found[tuple[SupervisedExample, ...]]
+    base_samples: Found[tuple[Sample, ...]]
+    candidate_samples: Found[tuple[Sample, ...]]
+
+
+@dataclass(frozen=True)
+class Flip:
+    """One benchmark item that base and candidate answered differently in the eyes of the metric."""
+
+    item: int
+    prompt: str
+    target: str
+    base_answer: str
+    candidate_answer: str
+
+
+@dataclass(frozen=True)
+class Flips:
+    """How the candidate changed the base's right and wrong answers on one benchmark, by one metric."""
+
+    benchmark: str
+    metric: str
+    both_right: int
+    both_wrong: int
+    gained: tuple[Flip, ...]
+    lost: tuple[Flip, ...]
+
+
+def read_evidence(record: RunRecord, workspace: Path) -> Evidence:
+    """Read what the stages of this run left in `workspace`; a file that is absent or torn becomes a sentence."""
+
+    def found(stage: str, read: Callable[[], Value]) -> Found[Value]:
+        return _found(record, stage, workspace, read)
+
+    def samples(folder: Path) -> tuple[Sample, ...]:
+        return tuple(read_jsonl(workspace / folder / paths.SAMPLES, Sample))
+
+    return Evidence(
+        summaries=tuple(
+            found(stage, partial(read_json, workspace / folder / paths.SUMMARY, DataSummary))
+            for stage, folder in DATA_STAGES.items()
+        ),
+        validation=found("validate", lambda: read_json(workspace / paths.VALIDATION, Validation)),
+        metrics=found("train", lambda: read_json(workspace / paths.TRAIN_METRICS, TrainMetrics)),
+        history=found("train", lambda: tuple(read_jsonl(workspace / paths.TRAIN_HISTORY, TrainingPoint))),
+        supervision=found("train", lambda: read_json(workspace / paths.SUPERVISION, Supervision).root),
+        base_samples=found("evaluate_base", lambda: samples(paths.EVALUATE_BASE)),
+        candidate_samples=found("evaluate_candidate", lambda: samples(paths.EVALUATE_CANDIDATE)),
+    )
+
+
+def _found(record: RunRecord, stage: str, workspace: Path, read: Callable[[], Value]) -> Found[Value]:
+    if reason := why_missing(record, stage):
+        return Found(None, reason)
+    try:
+        return Found(read(), "")
+    except FileInvalid as error:
+        message = str(error).replace(f"{workspace}/", "").split(":")[0]
+        return Found(None, f"The stage {stage} ended, but its file {message} is missing or cannot be read.")
+
+
+def why_missing(record: RunRecord, stage: str) -> str:
+    """Say why `stage` has no outputs in this run; empty when it came to an end."""
+    own = record.stage(stage)
+    if own is None:
+        return f"The stage {stage} is not part of this run."
+    if own.outcome in _ENDED:
+        return ""
+    if own.outcome != "not_run":
+        return f"The stage {stage} {_ENDS[own.outcome]}."
+    stop = next((other for other in record.stages if other.outcome in _ENDS), None)
+    if stop is None:
+        return f"The stage {stage} did not run: the run ended before it."
+    return f"The stage {stage} did not run: {stop.name} {_ENDS[stop.outcome]} before it."
+
+
+def flips(base: tuple[Sample, ...], candidate: tuple[Sample, ...], metrics: dict[str, str]) -> Iterator[Flips]:
+    """Pair the items of base and candidate by benchmark and number, and sort them by who was right.
+
+    Args:
+        base: samples of the base model.
+        candidate: samples of the candidate.
+        metrics: the metric to judge each benchmark by; an item is right from 0.5 on.
+    """
+    answers = {(sample.benchmark, sample.item): sample for sample in candidate}
+    for benchmark, metric in metrics.items():
+        pairs = [
+            (sample, other)
+            for sample in base
+            if sample.benchmark == benchmark
+            and (other := answers.get((benchmark, sample.item))) is not None
+            and metric in sample.metrics
+            and metric in other.metrics
+        ]
+        if pairs:
+            yield _sorted_pairs(benchmark, metric, pairs)
+
+
+def _sorted_pairs(benchmark: str, metric: str, pairs: list[tuple[Sample, Sample]]) -> Flips:
+    kinds: dict[tuple[bool, bool], list[Flip]] = {(a, b): [] for a in (False, True) for b in (False, True)}
+    for base, candidate in pairs:
+        flip = Flip(base.item, base.prompt, base.target, base.answer, candidate.answer)
+        kinds[base.metrics[metric] >= _RIGHT, candidate.metrics[metric] >= _RIGHT].append(flip)
+    return Flips(
+        benchmark=benchmark,
+        metric=metric,
+        both_right=len(kinds[True, True]),
+        both_wrong=len(kinds[False, False]),
+        gained=tuple(kinds[False, True]),
+        lost=tuple(kinds[True, False]),
+    )

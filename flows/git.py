@@ -1,0 +1,57 @@
+"""Git as the flows use it: plain commands in one folder, their output as text, their failures as our errors."""
+
+import subprocess
+from pathlib import Path
+
+from tasks.errors import WorkspaceInvalid
+
+FALLBACK_IDENTITY = {"user.name": "Tunegate", "user.email": "tunegate@localhost"}
+
+
+def git(root: Path, *arguments: str, stdin: str | None = None) -> str:
+    """Run git in `root` and return what it printed, stripped.
+
+    Raises:
+        WorkspaceInvalid: git failed; the message is git's own.
+    """
+    done = subprocess.run(
+        ["git", *arguments], cwd=root, input=stdin, capture_output=True, text=True, check=False, encoding="utf-8"
+    )
+    if done.returncode:
+        reason = done.stderr.strip() or done.stdout.strip() or f"exit {done.returncode}"
+        raise WorkspaceInvalid(f"git {' '.join(arguments[:2])} in {root}: {reason}")
+    return done.stdout.strip()
+
+
+def repository_root(start: Path) -> Path:
+    """The root of the working tree that `start` lies in.
+
+    Raises:
+        WorkspaceInvalid: it is no git repository, or has no commit yet.
+    """
+    root = Path(git(start, "rev-parse", "--show-toplevel"))
+    git(root, "rev-parse", "--verify", "HEAD^{commit}")
+    return root
+
+
+def common_folder(root: Path) -> Path:
+    """The .git folder that all worktrees of the repository share."""
+    return (root / git(root, "rev-parse", "--git-common-dir")).resolve()
+
+
+def identity(root: Path) -> list[str]:
+    """`-c` options that name an author where the user has configured none."""
+    options: list[str] = []
+    for key, value in FALLBACK_IDENTITY.items():
+        known = subprocess.run(["git", "config", key], cwd=root, capture_output=True, check=False)
+        if known.returncode:
+            options += ["-c", f"{key}={value}"]
+    return options
+
+
+def show_file(root: Path, revision: str, path: str) -> str | None:
+    """The text of `path` at `revision`, or None when that commit has no such file."""
+    done = subprocess.run(
+        ["git", "show", f"{revision}:{path}"], cwd=root, capture_output=True, text=True, check=False, encoding="utf-8"
+    )
+    return done.stdout if done.returncode == 0 else None

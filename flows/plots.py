@@ -1,0 +1,267 @@
+"""Plots of the report: matplotlib figures as inline SVG that take their colours from the page's CSS variables.
+
+Every function takes `width` in CSS pixels, at which text is 12 px, and returns one `<svg>` element with a title for
+screen readers. Figures are drawn with marker colours, which become `var(--…)`; nothing is clipped, so that no
+`url()` is left; ids are dropped or salted. Same input, same bytes.
+"""
+
+import html
+import io
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import ScaledTranslation, Transform
+from matplotlib.typing import RcKeyType
+
+from flows.rows import FlowBar, ledger_bars
+from flows.run_record import Model, ScoreLine, StageOutcome, StageRecord
+from flows.wording import share
+from tasks.records import DataSummary, TrainingPoint
+
+INK, MUTED, GRID, SURFACE = "#010101", "#010102", "#010103", "#010104"
+BASE, CANDIDATE, CHAMPION = "#010105", "#010106", "#010107"
+GOOD, BAD, WARN, SOFT = "#010108", "#010109", "#01010a", "#01010b"
+VARIABLES = {
+    INK: "ink", MUTED: "muted", GRID: "grid", SURFACE: "surface", BASE: "base", CANDIDATE: "candidate",
+    CHAMPION: "champion", GOOD: "good", BAD: "bad", WARN: "warn", SOFT: "soft",
+}  # fmt: skip
+Plot = Callable[[int], str]
+MODEL_MARKS: dict[Model, tuple[str, str]] = {
+    "base": (BASE, "o"),
+    "candidate": (CANDIDATE, "D"),
+    "champion": (CHAMPION, "s"),
+}
+OUTCOME_COLOURS: dict[StageOutcome, str] = {
+    "executed": CANDIDATE, "restored": CHAMPION, "unchanged": MUTED, "refused": WARN, "failed": BAD, "cancelled": WARN,
+    "not_run": MUTED,
+}  # fmt: skip
+_DPI = 72  # one SVG unit is one CSS pixel
+_STYLE: dict[RcKeyType, object] = {
+    "svg.fonttype": "none", "text.parse_math": False, "font.size": 12.0, "axes.labelsize": 12.0,
+    "text.color": INK, "axes.labelcolor": MUTED, "xtick.color": MUTED, "ytick.color": MUTED, "axes.edgecolor": GRID,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.spines.left": False, "xtick.labelsize": 11.0,
+    "ytick.labelsize": 11.0, "axes.facecolor": "none", "figure.facecolor": "none", "axes.linewidth": 1.0,
+    "xtick.major.size": 0.0, "ytick.major.size": 0.0, "xtick.major.pad": 6.0, "ytick.major.pad": 8.0,
+}  # fmt: skip
+
+
+def draw(title: str, width: int, height: int, paint: Callable[[Figure], None]) -> str:
+    """One figure of `width` by `height` CSS pixels as an `<svg>` element whose accessible name is `title`."""
+    salt = f"{title}:{width}"
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": salt}):
+        figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
+        paint(figure)
+        buffer = io.StringIO()
+        metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(buffer, format="svg", transparent=True, metadata=metadata)
+    return themed(buffer.getvalue(), title)
+
+
+def themed(svg: str, title: str) -> str:
+    """Make matplotlib's file an inline element: CSS variables for marker colours, no prolog, no group ids."""
+    body = svg[svg.index("<svg") :].strip()
+    opening, rest = body.split(">", 1)
+    box = re.search(r'viewBox="[^"]+"', opening)
+    rest = re.sub(r"<style[^>]*>.*?</style>|<!--.*?-->|<metadata>.*?</metadata>", "", rest, flags=re.DOTALL)
+    rest = re.sub(r'<g id="[^"]*"', "<g", rest)
+    rest = re.sub(r"font: (\d+(?:\.\d+)?)px [^;\"]+", r"font-size: \1px", rest)
+    rest = re.sub(r"\n\s*", "\n", rest).replace("xlink:href", "href")
+    for colour, name in VARIABLES.items():
+        rest = re.sub(rf"(fill|stroke): {colour}\b", rf"\1: var(--{name})", rest)
+    name = html.escape(title)
+    view = box.group() if box else ""
+    return f'<svg {view} role="img" aria-label="{name}">{rest}'
+
+
+def plot_scores(scores: Sequence[ScoreLine], floors: dict[tuple[str, str], float], width: int) -> str:
+    """Dot and interval of every model, one panel per benchmark and metric; a dashed line is the least allowed value."""
+    groups = list(dict.fromkeys((line.benchmark, line.metric) for line in scores))
+    panels = [[line for line in scores if (line.benchmark, line.metric) == group] for group in groups]
+    heights = [60 + 28 * len(panel) for panel in panels]
+
+    def paint(figure: Figure) -> None:
+        top = sum(heights)
+        for group, panel, height in zip(groups, panels, heights, strict=True):
+            top -= height
+            axes = _axes(figure, width, sum(heights), (92, top + 24, width - 92 - 52, height - 58))
+            _paint_scores(axes, f"{group[0]} · {group[1]}", panel, floors.get(group))
+
+    return draw("Scores of base, candidate and champion with their intervals", width, sum(heights), paint)
+
+
+def _paint_scores(axes: Axes, name: str, lines: Sequence[ScoreLine], floor: float | None) -> None:
+    values = [value for line in lines for value in (line.value, line.low, line.high) if value is not None]
+    axes.text(0, 1.0, name, transform=_shifted(axes, axes.transAxes, -84, 14), fontweight="bold", clip_on=False)
+    if floor is not None:
+        values.append(floor)
+        axes.axvline(floor, color=WARN, linewidth=1.4, linestyle=(0, (4, 3)), clip_on=False)
+        axes.text(
+            floor,
+            1.0,
+            f" floor {share(floor)}",
+            color=WARN,
+            fontsize=11,
+            transform=_shifted(axes, axes.get_xaxis_transform(), 0, 2),
+        )
+    for row, line in enumerate(reversed(lines)):
+        _paint_interval(axes, row, line)
+    axes.set_yticks(range(len(lines)), [line.model for line in reversed(lines)])
+    axes.set_ylim(-0.6, len(lines) - 0.4)
+    axes.set_xlim(*((0.0, 1.0) if min(values) >= 0 and max(values) <= 1 else _padded(values)))
+    axes.xaxis.set_major_formatter(lambda value, _position: f"{100 * value:g} %" if abs(value) <= 1 else f"{value:g}")
+    _grid(axes, "x")
+
+
+def _paint_interval(axes: Axes, row: int, line: ScoreLine) -> None:
+    colour, mark = MODEL_MARKS[line.model]
+    if line.low is not None and line.high is not None:
+        axes.plot([line.low, line.high], [row, row], color=colour, linewidth=3.0, alpha=0.55, clip_on=False)
+    face = SURFACE if line.model == "base" else colour
+    axes.plot([line.value], [row], mark, color=colour, markersize=8.5, mfc=face, mew=2.0, clip_on=False, zorder=4)
+    axes.text(1.0, row, share(line.value), transform=_right_of(axes), va="center", fontweight="bold")
+
+
+def plot_losses(points: Sequence[TrainingPoint], width: int) -> str:
+    """Training loss as a line and validation loss as diamonds, over optimizer steps."""
+
+    def paint(figure: Figure) -> None:
+        axes = _axes(figure, width, 240, (44, 42, width - 66, 166))
+        _curve(axes, [(p.step, p.loss) for p in points], Curve("training loss", CANDIDATE, "-", ""))
+        _curve(axes, [(p.step, p.eval_loss) for p in points], Curve("validation loss", CHAMPION, "--", "D"))
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("step", loc="right")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+        _grid(axes, "y")
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, frameon=False, fontsize=11, borderaxespad=0)
+
+    return draw("Training and validation loss by step", width, 240, paint)
+
+
+def plot_learning_rate(points: Sequence[TrainingPoint], width: int) -> str:
+    """The learning rate over optimizer steps."""
+
+    def paint(figure: Figure) -> None:
+        axes = _axes(figure, width, 150, (60, 42, width - 82, 84))
+        _curve(axes, [(p.step, p.learning_rate) for p in points], Curve("learning rate", INK, "-", ""))
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("step", loc="right")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=3))
+        axes.yaxis.set_major_formatter(lambda value, _position: f"{value:g}")
+        _grid(axes, "y")
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), frameon=False, fontsize=11, borderaxespad=0)
+
+    return draw("Learning rate by step", width, 150, paint)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """How one series looks; dashes and marks tell series apart without colour."""
+
+    name: str
+    colour: str
+    dashes: str
+    mark: str
+
+
+def _curve(axes: Axes, pairs: Sequence[tuple[int, float | None]], curve: Curve) -> None:
+    known = [(step, value) for step, value in pairs if value is not None]
+    if known:
+        steps, values = zip(*known, strict=True)
+        axes.plot(
+            steps, values, curve.dashes, color=curve.colour, marker=curve.mark or None, markersize=6, linewidth=2.0,
+            label=curve.name, clip_on=False, solid_joinstyle="round",
+        )  # fmt: skip
+
+
+def plot_ledger(summaries: Sequence[DataSummary], width: int) -> str:
+    """Where rows went, as a waterfall: rows in, every drop by stage and rule, and the partitions that were kept."""
+    bars = ledger_bars(summaries)
+    height = 20 + 24 * len(bars)
+    wide = width > 500
+    labels = 210 if wide else 158
+
+    def paint(figure: Figure) -> None:
+        axes = _axes(figure, width, height, (labels, 6, width - labels - 58, height - 12))
+        total = max([bar.end for bar in bars] + [1])
+        for row, bar in enumerate(bars):
+            _paint_bar(axes, row, bar, total)
+        axes.set_xlim(0, total)
+        axes.set_ylim(len(bars) - 0.4, -0.6)
+        axes.set_yticks(range(len(bars)), [_fitted(bar.label, 32 if wide else 23) for bar in bars])
+        axes.set_xticks([])
+        axes.spines["bottom"].set_visible(False)
+
+    return draw("Where rows went: rows in, drops by rule, rows kept", width, height, paint)
+
+
+_BAR_COLOURS = {"total": MUTED, "drop": WARN, "kept": GOOD}
+
+
+def _paint_bar(axes: Axes, row: int, bar: FlowBar, total: int) -> None:
+    axes.barh(row, total, height=0.7, color=SOFT, clip_on=False)
+    least = total / 150  # a drop of one row stays visible
+    length = max(bar.end - bar.start, least)
+    axes.barh(row, length, left=min(bar.start, total - length), height=0.7, color=_BAR_COLOURS[bar.kind], clip_on=False)
+    sign = "\N{MINUS SIGN}" if bar.kind == "drop" else ""
+    weight = "normal" if bar.kind == "drop" else "bold"
+    axes.text(1.0, row, f"{sign}{bar.end - bar.start:,}", transform=_right_of(axes), va="center", fontweight=weight)
+
+
+def plot_timings(stages: Sequence[StageRecord], width: int) -> str:
+    """Wall time of every stage, with its outcome in words."""
+    height = 20 + 28 * len(stages)
+    wide = width > 500
+    label, note = (140, 130) if wide else (112, 116)
+
+    def paint(figure: Figure) -> None:
+        axes = _axes(figure, width, height, (label, 6, width - label - note, height - 12))
+        longest = max([stage.seconds for stage in stages] + [0.1])
+        for row, stage in enumerate(stages):
+            axes.barh(row, longest, height=0.6, color=SOFT, clip_on=False)
+            axes.barh(row, stage.seconds, height=0.6, color=OUTCOME_COLOURS[stage.outcome], clip_on=False)
+            time = "" if stage.outcome == "not_run" else f"{stage.seconds:,.1f} s "
+            axes.text(
+                1.0, row, time + stage.outcome.replace("_", " "), transform=_right_of(axes), va="center", fontsize=11
+            )
+        axes.set_xlim(0, longest)
+        axes.set_ylim(len(stages) - 0.4, -0.6)
+        axes.set_yticks(range(len(stages)), [_fitted(stage.name, 22 if wide else 18) for stage in stages])
+        axes.set_xticks([])
+        axes.spines["bottom"].set_visible(False)
+
+    return draw("Wall time and outcome of every stage", width, height, paint)
+
+
+def _axes(figure: Figure, width: int, height: int, box: tuple[int, int, int, int]) -> Axes:
+    left, bottom, across, up = box
+    axes = figure.add_axes((left / width, bottom / height, across / width, up / height))
+    axes.set_axisbelow(True)
+    return axes
+
+
+def _shifted(axes: Axes, base: Transform, right: float, up: float) -> Transform:
+    return base + ScaledTranslation(right / _DPI, up / _DPI, axes.get_figure().dpi_scale_trans)  # type: ignore[union-attr]
+
+
+def _right_of(axes: Axes) -> Transform:
+    return _shifted(axes, axes.get_yaxis_transform(), 10, 0)
+
+
+def _grid(axes: Axes, axis: Literal["x", "y"]) -> None:
+    axes.grid(visible=True, axis=axis, color=GRID, linewidth=1.0, clip_on=False)
+
+
+def _padded(values: Sequence[float]) -> tuple[float, float]:
+    room = (max(values) - min(values)) * 0.15 or abs(values[0]) * 0.1 or 1.0
+    return min(values) - room, max(values) + room
+
+
+def _fitted(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"

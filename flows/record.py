@@ -1,0 +1,224 @@
+"""The run record: gathered from a run's worktree, committed to its branch, read again by the audit."""
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel
+
+from flows.git import git, show_file
+from flows.run_record import ReleaseRecord, RunRecord, RunStatus, ScoreLine, StageRecord, parse_run_record
+from flows.workspace import RUN_BRANCHES, RunPlace, commit_all
+from tasks import paths
+from tasks.approvals import Approval
+from tasks.digests import digest_file, digest_path
+from tasks.errors import RunNotFound
+from tasks.files import read_json, write_json
+from tasks.params import Params
+from tasks.records import Champion, Evaluation, Parity, Verdict
+from tasks.yaml_files import read_yaml
+
+Kind = TypeVar("Kind", bound=BaseModel)
+
+PACKAGES = (
+    *("accelerate", "bitsandbytes", "daft", "datasets", "dvc", "great-expectations", "gto", "huggingface-hub"),
+    *("lm-eval", "numpy", "pandas", "peft", "prefect", "pyarrow", "scipy", "torch", "transformers", "trl", "tunegate"),
+)
+KEPT_FILES = {
+    paths.VERDICT: "verdict.json",
+    paths.ADAPTER_APPROVAL: "adapter_approval.json",
+    paths.MERGED_APPROVAL: "merged_approval.json",
+    paths.DATA_APPROVAL: "data_approval.json",
+    paths.VALIDATION: "validation.json",
+    paths.EVALUATE_BASE / paths.EVALUATION: "base.json",
+    paths.EVALUATE_CANDIDATE / paths.EVALUATION: "candidate.json",
+    paths.TRAIN_METRICS: "train_metrics.json",
+    paths.TRAIN_HISTORY: "train_history.jsonl",
+    paths.PARITY: "parity.json",
+}
+
+
+def run_folder(run_id: str) -> Path:
+    """Where a run's record and reports lie in its commit."""
+    return Path("runs") / run_id
+
+
+def gather(
+    place: RunPlace,
+    params: Params | None,
+    *,
+    status: RunStatus,
+    reason: str,
+    trigger: str,
+    times: tuple[str, str],
+    stages: list[StageRecord],
+    release: ReleaseRecord | None,
+    prefect: dict[str, str],
+) -> RunRecord:
+    """Everything that is known about a run, from its worktree as it is now; what is not there stays None.
+
+    `params` is None when they do not parse: such a run is on record too.
+    """
+    root = place.worktree
+    ran = {stage.name for stage in stages if stage.outcome in {"executed", "restored", "unchanged"}}
+    return RunRecord.model_validate(
+        {
+            "run_id": place.run_id,
+            "status": status,
+            "reason": reason,
+            "trigger": trigger,
+            "started_at": times[0],
+            "finished_at": times[1],
+            "base_commit": place.base_commit,
+            "branch": place.branch,
+            "snapshot_commit": place.start_commit,
+            "dirty": place.is_dirty,
+            "changed_files": place.changed_files,
+            "params_digest": digest_file(root / paths.PARAMS),
+            "params": read_yaml(root / paths.PARAMS).value if params else {},
+            "dvc_lock_digest": digest_file(root / "dvc.lock") if (root / "dvc.lock").exists() else "",
+            "stages": tuple(stages),
+            "packages": packages(),
+            "hardware": hardware(),
+            "seeds": seeds(params) if params else {},
+            "scores": tuple(score_lines(root, params.gate.confidence)) if params and "gate" in ran else (),
+            "verdict": _read(root / paths.VERDICT, Verdict) if "gate" in ran else None,
+            "parity": _read(root / paths.PARITY, Parity) if "merge" in ran else None,
+            "approvals": {
+                name: approval
+                for name, path in _approvals(ran).items()
+                if (approval := _read(root / path, Approval)) is not None
+            },
+            "release": release,
+            "prefect": prefect,
+        }
+    )
+
+
+def _approvals(ran: set[str]) -> dict[str, Path]:
+    known = {"validate": ("data", paths.DATA_APPROVAL), "gate": ("adapter", paths.ADAPTER_APPROVAL)}
+    known["merge"] = ("merged_model", paths.MERGED_APPROVAL)
+    return {name: path for stage, (name, path) in known.items() if stage in ran}
+
+
+def _read(path: Path, kind: type[Kind]) -> Kind | None:
+    return read_json(path, kind) if path.exists() else None
+
+
+def packages() -> dict[str, str]:
+    """The versions of the distributions that can change a result."""
+    return {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def hardware() -> dict[str, str]:
+    """The machine, in a few words; no host name."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "cores": str(os.cpu_count()),
+        "machine": platform.machine(),
+        "memory_gib": f"{memory / 2**30:.0f}",
+        "processor": _processor(),
+        "python": platform.python_version(),
+        "system": platform.system(),
+    }
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    named = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor())
+
+
+def seeds(params: Params) -> dict[str, int]:
+    """Every seed of the parameters, by its section."""
+    return {
+        "dedup": params.dedup.seed,
+        "evaluate": params.evaluate.seed,
+        "gate": params.gate.seed,
+        "split": params.split.seed,
+        "train": params.train.seed,
+    }
+
+
+def score_lines(root: Path, confidence: float) -> Iterator[ScoreLine]:
+    """The scores of base, candidate and champion, each with its normal interval at `confidence`."""
+    width = statistics.NormalDist().inv_cdf(0.5 + confidence / 2)
+    evaluations = [
+        _read(root / paths.EVALUATE_BASE / paths.EVALUATION, Evaluation),
+        _read(root / paths.EVALUATE_CANDIDATE / paths.EVALUATION, Evaluation),
+    ]
+    champion = _read(root / paths.CHAMPION, Champion)
+    for evaluation in [*evaluations, champion.evaluation if champion else None]:
+        for score in evaluation.scores if evaluation else ():
+            spread = None if score.stderr is None else width * score.stderr
+            yield ScoreLine(
+                benchmark=score.benchmark,
+                metric=score.metric,
+                model=evaluation.model,  # type: ignore[union-attr,arg-type]  # one of the three, checked by pydantic
+                value=score.value,
+                low=None if spread is None else score.value - spread,
+                high=None if spread is None else score.value + spread,
+                samples=score.samples,
+            )
+
+
+def output_digests(root: Path, outs: tuple[str, ...]) -> dict[str, str]:
+    """The digest of every output that is there."""
+    return {out: digest_path(root / out) for out in outs if (root / out).exists()}
+
+
+def commit_record(place: RunPlace, record: RunRecord) -> str:
+    """Write the record and copies of the small results into `runs/<id>` and commit them with dvc.lock."""
+    folder = place.worktree / run_folder(place.run_id)
+    write_json(folder / "record.json", record)
+    for source, name in KEPT_FILES.items():
+        if (place.worktree / source).is_file():
+            shutil.copyfile(place.worktree / source, folder / name)
+    kept = [str(run_folder(place.run_id)), *(name for name in ("dvc.lock",) if (place.worktree / name).exists())]
+    if (place.worktree / paths.CHAMPION).exists():
+        kept.append(str(paths.CHAMPION))
+    subject = f"Run {place.run_id}: {record.status}"
+    return commit_all(place, f"{subject}\n\n{record.reason}\n\nRun: {place.run_id}\n", kept)
+
+
+def read_runs(root: Path) -> list[RunRecord]:
+    """The records of all runs, the newest first."""
+    branches = git(root, "for-each-ref", "--format=%(refname:short)", f"refs/heads/{RUN_BRANCHES}").split()
+    records = [read_run(root, branch.removeprefix(RUN_BRANCHES)) for branch in branches]
+    return sorted(records, key=lambda record: record.run_id, reverse=True)
+
+
+def read_run(root: Path, run_id: str) -> RunRecord:
+    """The record of one run, from its branch.
+
+    Raises:
+        RunNotFound: there is no such run, or its branch has no record.
+    """
+    path = (run_folder(run_id) / "record.json").as_posix()
+    text = show_file(root, f"{RUN_BRANCHES}{run_id}", path)
+    if text is None:
+        raise RunNotFound(f"no run {run_id!r} on record; `tunegate audit list` shows the runs")
+    return parse_run_record(text, f"{RUN_BRANCHES}{run_id}:{path}")
+
+
+def resolve_run(root: Path, wanted: str | None) -> str:
+    """A run's whole id from a beginning of it; the newest run for None.
+
+    Raises:
+        RunNotFound: no run, or more than one, begins so.
+    """
+    branches = git(root, "for-each-ref", "--format=%(refname:short)", f"refs/heads/{RUN_BRANCHES}").split()
+    ids = sorted(branch.removeprefix(RUN_BRANCHES) for branch in branches)
+    if wanted is None and ids:
+        return ids[-1]
+    found = [run_id for run_id in ids if wanted is not None and run_id.startswith(wanted)]
+    if len(found) != 1:
+        what = "no run is on record yet; `tunegate run` makes one" if wanted is None else f"{len(found)} runs begin with {wanted!r}"
+        raise RunNotFound(f"{what}; `tunegate audit list` shows the runs")
+    return found[0]

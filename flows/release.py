@@ -1,0 +1,141 @@
+"""The flow `release`: publish the approved merged model, then, when its run is on record, register and promote it.
+
+Publishing comes first and tags come last: a release is what a tag names, so that a crash in between leaves nothing that
+anybody reads.
+"""
+
+import shutil
+from pathlib import Path
+
+from prefect import flow, get_run_logger, task
+
+from flows import display, registry
+from flows.run_record import ReleaseRecord
+from tasks import paths
+from tasks.digests import digest_file
+from tasks.files import read_json
+from tasks.model_card import CardEvidence, model_card
+from tasks.model_card_text import read_chat_format
+from tasks.params import Params, ReleaseParams, load_params
+from tasks.publish import publish
+from tasks.publish_bundle import Published, Release, gather
+from tasks.records import BaseRecord, DataSummary, Evaluation, Example, Parity, TrainMetrics, Verdict
+from tasks.tables import read_examples
+
+DATA_STAGES = (paths.INGEST, paths.CLEAN, paths.DEDUP, paths.SPLIT)
+
+
+def identical_release(root: Path, params: Params, merged_digest: str) -> ReleaseRecord | None:
+    """The release that holds the stage now, when it has exactly these bytes: there is nothing to publish then."""
+    release = params.release
+    _, record = registry.champion(root, release.name, release.stage)
+    if record is None or record.release is None or record.release.digest != merged_digest:
+        return None
+    return record.release if record.release.target == release.target else None
+
+
+@flow(name="release", log_prints=False)
+def release_flow(root: str, worktree: str, run_id: str, commit: str) -> dict[str, object]:
+    """Publish the merged model of a worktree under the next version.
+
+    Args:
+        root: the user's repository, which holds the registry folder and the tags.
+        worktree: the run's worktree.
+        run_id: the run that made the model.
+        commit: the commit that the run started from.
+
+    Returns:
+        A `ReleaseRecord` as plain data; `register_and_promote` makes it a release once its run is on record.
+    """
+    params = load_params(Path(worktree) / paths.PARAMS)
+    version = registry.next_version(Path(root), params.release.name)
+    return publish_model(root, worktree, run_id, commit, version)
+
+
+@task(name="publish")
+def publish_model(root: str, worktree: str, run_id: str, commit: str, version: str) -> dict[str, object]:
+    """Publish the merged model to the configured target, with its model card and provenance."""
+    place, params = Path(worktree), load_params(Path(worktree) / paths.PARAMS)
+    release = params.release
+    _clear_unregistered(Path(root), release, version)
+    base = read_json(place / paths.BASE_RECORD, BaseRecord)
+    parity = read_json(place / paths.PARITY, Parity)
+    verdict = read_json(place / paths.VERDICT, Verdict)
+    described = Release(
+        name=release.name,
+        version=version,
+        run=run_id,
+        commit=commit,
+        base_digest=base.digest,
+        adapter_digest=verdict.adapter_digest,
+    )
+    evidence = card_evidence(place, described, release, base, parity, verdict)
+    bundle = gather(described, place / paths.MERGED_MODEL, place / paths.MERGED_APPROVAL, model_card(evidence))
+    published = publish(bundle, release, Path(root))
+    _say(f"published {release.name} {version} to {published.location}")
+    return _record(release, published).model_dump(mode="json")
+
+
+def card_evidence(
+    place: Path, described: Release, release: ReleaseParams, base: BaseRecord, parity: Parity, verdict: Verdict
+) -> CardEvidence:
+    """What the model card is written from, read out of a run's worktree."""
+    is_hub = release.target == "hub" and release.repo_id is not None
+    example = shown_example(place)
+    return CardEvidence(
+        name=described.name,
+        version=described.version,
+        run=described.run,
+        commit=described.commit,
+        load_from=str(release.repo_id) if is_hub else f"{release.folder}/{described.name}/{described.version}",
+        revision=described.version if is_hub else None,
+        approval_digest=digest_file(place / paths.MERGED_APPROVAL),
+        base=base,
+        data=tuple(read_json(place / folder / paths.SUMMARY, DataSummary) for folder in DATA_STAGES),
+        training=read_json(place / paths.TRAIN_METRICS, TrainMetrics),
+        base_scores=read_json(place / paths.EVALUATE_BASE / paths.EVALUATION, Evaluation),
+        candidate_scores=read_json(place / paths.EVALUATE_CANDIDATE / paths.EVALUATION, Evaluation),
+        verdict=verdict,
+        parity=parity,
+        chat=read_chat_format(place / paths.MERGED_MODEL, example.messages[:-1], example.completion),
+    )
+
+
+def shown_example(place: Path) -> Example:
+    """The held-out example that the model card shows: the first of the test partition."""
+    return read_examples(place / paths.TEST_EXAMPLES)[0]
+
+
+def _clear_unregistered(root: Path, release: ReleaseParams, version: str) -> None:
+    """Remove what a crashed release left under a version that no tag names; nobody can have read it by its tag."""
+    folder = root / release.folder / release.name / version
+    if release.target == "folder" and folder.exists():
+        _say(f"removing {folder.relative_to(root)}: a release that was never registered")
+        shutil.rmtree(folder)
+
+
+def _record(release: ReleaseParams, published: Published) -> ReleaseRecord:
+    return ReleaseRecord(
+        name=release.name,
+        version=published.version,
+        tag=f"{release.name}@{published.version}",
+        target=published.target,
+        location=published.location,
+        digest=published.digest,
+        promoted_stage=release.stage if release.promote else None,
+    )
+
+
+@task(name="register and promote")
+def register_and_promote(root: str, release: dict[str, object], commit: str) -> None:
+    """Tag the commit that holds the run's record as a version and, when asked, assign the stage to it."""
+    described = ReleaseRecord.model_validate(release)
+    registry.register(Path(root), described, commit)
+    if described.promoted_stage is not None:
+        registry.promote(Path(root), described, described.promoted_stage)
+    _say(f"registered {described.tag}; {described.promoted_stage or 'no stage'} is {described.version}")
+
+
+def _say(text: str) -> None:
+    get_run_logger().info(text)
+    display.current().line("release", text)

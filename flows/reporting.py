@@ -1,0 +1,240 @@
+"""The report of one run: a self-contained HTML page, and the pieces of it that become Prefect artifacts.
+
+The page is built from the run record and the line's files alone; every text from data is escaped, nothing is loaded
+from anywhere, and the same input gives the same bytes.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from pydantic import JsonValue
+
+from flows import plots, wording
+from flows.evidence import DATA_STAGES, Evidence, Flips, Found, flips, read_evidence, why_missing
+from flows.run_record import RunRecord, ScoreLine
+from tasks.files import write_text
+from tasks.records import DataSummary, Verdict
+
+SHOWN_FLIPS = 10
+WIDE, NARROW = 720, 330
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One plot in two widths: the page shows the one that fits, so that text stays readable."""
+
+    wide: Markup
+    narrow: Markup
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """One metric of one benchmark, model by model."""
+
+    benchmark: str
+    metric: str
+    base: ScoreLine | None
+    candidate: ScoreLine | None
+    champion: ScoreLine | None
+
+    @property
+    def gain(self) -> float | None:
+        """Candidate minus base."""
+        return self.candidate.value - self.base.value if self.candidate and self.base else None
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The ledger in numbers: does every row that came in have a fate?"""
+
+    rows_in: int
+    dropped: int
+    kept: int
+    complete: bool
+
+
+def write_report(record: RunRecord, workspace: Path, path: Path) -> None:
+    """Write the HTML page of `record` to `path`, whole or not at all.
+
+    Args:
+        record: the run.
+        workspace: the folder that holds the line's files of this run; what is absent is left out with its reason.
+        path: where the page goes.
+    """
+    write_text(path, render_report(record, read_evidence(record, workspace)))
+
+
+def render_report(record: RunRecord, evidence: Evidence) -> str:
+    """The text of `write_report`."""
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters.update(
+        share=wording.share, points=wording.points, condition=wording.condition, seconds=wording.seconds,
+        moment=wording.moment, cut=wording.cut,
+    )  # fmt: skip
+    summaries = [found.value for found in evidence.summaries if found.value is not None]
+    return environment.get_template("report.html.j2").render(
+        record=record,
+        evidence=evidence,
+        duration=wording.between(record.started_at, record.finished_at),
+        score_rows=score_rows(record),
+        pictures=pictures(record, evidence, summaries),
+        summaries=summaries,
+        rows=count_rows(summaries),
+        changed=changed_answers(record, evidence),
+        shown_flips=SHOWN_FLIPS,
+        params=[(name, list(flattened(value, ""))) for name, value in record.params.items()],
+        missing=missing_sentences(record, evidence),
+    )
+
+
+def pictures(record: RunRecord, evidence: Evidence, summaries: list[DataSummary]) -> dict[str, Picture]:
+    """Every plot that there is evidence for, by its name."""
+    drawn = {}
+    history = evidence.history.value
+    if record.scores:
+        drawn["scores"] = _picture(lambda width: plots.plot_scores(record.scores, floors(record.verdict), width))
+    if history:
+        drawn["losses"] = _picture(lambda width: plots.plot_losses(history, width))
+        drawn["learning_rate"] = _picture(lambda width: plots.plot_learning_rate(history, width))
+    if summaries:
+        drawn["ledger"] = _picture(lambda width: plots.plot_ledger(summaries, width))
+    if record.stages:
+        drawn["timings"] = _picture(lambda width: plots.plot_timings(record.stages, width))
+    return drawn
+
+
+def _picture(plot: "plots.Plot") -> Picture:
+    return Picture(Markup(plot(WIDE)), Markup(plot(NARROW)))  # noqa: S704  our own SVG; matplotlib escapes its texts
+
+
+def floors(verdict: Verdict | None) -> dict[tuple[str, str], float]:
+    """The least allowed value of each benchmark and metric that has one."""
+    if verdict is None:
+        return {}
+    return {
+        (result.benchmark, result.metric): result.threshold
+        for result in verdict.results
+        if result.condition == "min_value" and result.threshold is not None
+    }
+
+
+def score_rows(record: RunRecord) -> list[ScoreRow]:
+    """The scores of the record, one row for each benchmark and metric, in the record's order."""
+    lines = {(line.benchmark, line.metric, line.model): line for line in record.scores}
+    groups = dict.fromkeys((line.benchmark, line.metric) for line in record.scores)
+    return [
+        ScoreRow(*group, lines.get((*group, "base")), lines.get((*group, "candidate")), lines.get((*group, "champion")))
+        for group in groups
+    ]
+
+
+def count_rows(summaries: list[DataSummary]) -> Rows | None:
+    """The ledger's sums; it is complete when every data stage is there, hands on what it got, and the sums agree."""
+    if not summaries:
+        return None
+    dropped = sum(sum(summary.dropped.values()) for summary in summaries)
+    first, last = summaries[0], summaries[-1]
+    chained = all(ours.rows_out == theirs.rows_in for ours, theirs in zip(summaries, summaries[1:], strict=False))
+    complete = len(summaries) == len(DATA_STAGES) and chained and first.rows_in == dropped + last.rows_out
+    return Rows(first.rows_in, dropped, last.rows_out, complete)
+
+
+def changed_answers(record: RunRecord, evidence: Evidence) -> list[Flips]:
+    """The benchmark items whose answer turned right or wrong, benchmark by benchmark."""
+    base, candidate = evidence.base_samples.value, evidence.candidate_samples.value
+    if base is None or candidate is None:
+        return []
+    return list(flips(base, candidate, judged_metrics(record)))
+
+
+def judged_metrics(record: RunRecord) -> dict[str, str]:
+    """The metric that stands for each benchmark: the one that a rule names, else the first that was scored."""
+    metrics: dict[str, str] = {}
+    for result in record.verdict.results if record.verdict else ():
+        metrics.setdefault(result.benchmark, result.metric)
+    for line in record.scores:
+        metrics.setdefault(line.benchmark, line.metric)
+    return metrics
+
+
+def missing_sentences(record: RunRecord, evidence: Evidence) -> dict[str, str]:
+    """For every section that can be empty, the sentence that stands there instead."""
+    samples = (evidence.base_samples, evidence.candidate_samples)
+    return {
+        "verdict": why_missing(record, "gate") or "The record holds no verdict.",
+        "scores": why_missing(record, "evaluate_candidate") or "The record holds no scores.",
+        "changed": _first(*samples) or "Base and candidate have no item in common that a metric judges.",
+        "curves": _first(evidence.history) or "The training history is empty.",
+        "rows": _first(*evidence.summaries),
+        "parity": why_missing(record, "merge") or "The record holds no parity report.",
+        "params": "The parameters did not reach the record.",
+    }
+
+
+def _first(*found: Found[object]) -> str:
+    return next((item.missing for item in found if item.missing), "")
+
+
+def flattened(value: JsonValue, name: str) -> Iterator[tuple[str, str]]:
+    """Dotted names and texts of the leaves of a parameter; a list of plain values is one leaf."""
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from flattened(inner, f"{name}.{key}" if name else key)
+    elif isinstance(value, list) and any(isinstance(inner, dict | list) for inner in value):
+        for place, inner in enumerate(value):
+            yield from flattened(inner, f"{name}[{place}]")
+    elif isinstance(value, list):
+        yield name, ", ".join(str(inner) for inner in value)
+    else:
+        yield name, value if isinstance(value, str) else json.dumps(value)
+
+
+def markdown_verdict(verdict: Verdict) -> str:
+    """The verdict as markdown for a Prefect artifact: the word first, then the reasons, then every condition."""
+    lines = [f"# {verdict.verdict.upper()}", "", f"Adapter `{verdict.adapter_digest[:12]}`", ""]
+    lines += [f"- {_plain(failure)}" for failure in verdict.failures]
+    if verdict.diagnosis:
+        lines += ["", "What to try:", "", *(f"- {_plain(advice)}" for advice in verdict.diagnosis)]
+    lines += ["", "| benchmark | metric | asked | threshold | found | holds |", "|---|---|---|---:|---:|---|"]
+    for result in verdict.results:
+        cells = (
+            result.benchmark, result.metric, wording.condition(result.condition), wording.share(result.threshold),
+            wording.share(result.found), "yes" if result.passed else "**no**",
+        )  # fmt: skip
+        lines.append("| " + " | ".join(_plain(cell) for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.replace("<", "&lt;").replace("|", "\\|").split())
+
+
+def score_table(record: RunRecord) -> list[dict[str, str]]:
+    """The scores for a Prefect table artifact: one row for each benchmark and metric."""
+    return [
+        {
+            "benchmark": row.benchmark,
+            "metric": row.metric,
+            "base": _with_interval(row.base),
+            "candidate": _with_interval(row.candidate),
+            "champion": _with_interval(row.champion),
+            "gain over base": "–" if row.gain is None else wording.points(row.gain),
+        }
+        for row in score_rows(record)
+    ]
+
+
+def _with_interval(line: ScoreLine | None) -> str:
+    if line is None:
+        return "–"
+    if line.low is None or line.high is None:
+        return wording.share(line.value)
+    return f"{wording.share(line.value)} ({wording.share(line.low)} to {wording.share(line.high)})"

@@ -1,0 +1,258 @@
+"""The only caller of dvc: one `dvc repro --single-item` per stage, its lines handed on live, its process group stopped.
+
+A stage that fails makes dvc exit with 255 whatever the stage's own code was, so a stage writes its outcome to a file that
+this module names to it.
+"""
+
+import ctypes
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+from flows.run_record import StageOutcome
+from tasks.entry import OUTCOME_VARIABLE, QUIET
+from tasks.errors import EXIT_REFUSED, TunegateError, WorkspaceBusy, WorkspaceInvalid
+from tasks.yaml_files import read_yaml
+
+GRACE_SECONDS = 10.0
+_PR_SET_PDEATHSIG = 1
+STAGE_FLAG = "TUNEGATE_STAGE_CHILD"
+NOISE = ("To track the changes", "git add", "To enable auto staging", "dvc config core.autostage", "Use `dvc push`")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A node of the DVC graph: its name and the paths that it reads and writes."""
+
+    name: str
+    deps: tuple[str, ...]
+    outs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """How one stage went; `kind` is the class of the error it ended in, empty when it succeeded."""
+
+    outcome: StageOutcome
+    seconds: float
+    exit_code: int | None
+    kind: str
+    message: str
+
+
+class StageTimeout(TunegateError):
+    """A stage ran longer than `run.stage_timeout_seconds`; it was stopped."""
+
+
+def read_stages(root: Path) -> list[Stage]:
+    """The stages of `dvc.yaml` in an order in which each follows what it depends on.
+
+    Raises:
+        ParamsInvalid: dvc.yaml is not valid YAML.
+        WorkspaceInvalid: it has no stages.
+    """
+    declared = read_yaml(root / "dvc.yaml").value.get("stages")
+    if not isinstance(declared, dict):
+        raise WorkspaceInvalid(f"{root / 'dvc.yaml'}: no `stages`")
+    stages = {name: Stage(name, _paths(body, "deps"), _paths(body, "outs")) for name, body in declared.items()}
+    order = TopologicalSorter({name: _needs(stage, stages) for name, stage in stages.items()}).static_order()
+    return [stages[name] for name in order]
+
+
+def _paths(body: dict[str, list[object]], key: str) -> tuple[str, ...]:
+    return tuple(str(next(iter(item))) if isinstance(item, dict) else str(item) for item in body.get(key, ()))
+
+
+def _needs(stage: Stage, stages: dict[str, Stage]) -> list[str]:
+    return [
+        other.name
+        for other in stages.values()
+        if other is not stage and any(_overlaps(dep, out) for dep in stage.deps for out in other.outs)
+    ]
+
+
+def _overlaps(one: str, other: str) -> bool:
+    return Path(one).is_relative_to(other) or Path(other).is_relative_to(one)
+
+
+def reproduce_stage(root: Path, stage: str, timeout_seconds: float, on_line: Callable[[str], None]) -> StageRun:
+    """Bring one stage of the workspace `root` up to date.
+
+    Args:
+        root: a workspace with dvc.yaml.
+        stage: the name in dvc.yaml.
+        timeout_seconds: after this long the process group is stopped.
+        on_line: called with every line that dvc or the stage prints.
+
+    Raises:
+        WorkspaceBusy: another dvc holds the workspace.
+        StageTimeout: the time was up.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        outcome_path = Path(scratch) / "outcome.json"
+        command = [sys.executable, "-m", "dvc", "repro", "--single-item", stage]
+        started, said = time.monotonic(), []
+        for line in run_lines(command, root, {OUTCOME_VARIABLE: str(outcome_path)}, timeout_seconds):
+            if isinstance(line, int):
+                return _judge(stage, line, said, time.monotonic() - started, outcome_path)
+            said.append(line)
+            if line.strip() and not line.strip().startswith(NOISE):
+                on_line(line)
+    raise AssertionError("run_lines always ends in an exit code")
+
+
+def _judge(stage: str, exit_code: int, said: list[str], seconds: float, outcome_path: Path) -> StageRun:
+    if exit_code == 0:
+        return StageRun(_success(stage, said), seconds, 0, "", "")
+    busy = next((line for line in said if "it is being blocked by" in line or "Unable to acquire lock" in line), None)
+    if busy:
+        raise WorkspaceBusy(f"stage {stage}: {busy.strip()}; wait until the other dvc has finished")
+    if outcome_path.exists():
+        outcome = json.loads(outcome_path.read_text(encoding="utf-8"))
+        refused = outcome["exit_code"] == EXIT_REFUSED
+        return StageRun("refused" if refused else "failed", seconds, outcome["exit_code"], outcome["kind"], outcome["message"])
+    last = next((line for line in reversed(said) if line.strip()), f"dvc exited with {exit_code}")
+    return StageRun("failed", seconds, exit_code, "Killed" if exit_code < 0 else "Unknown", last.strip())
+
+
+def _success(stage: str, said: list[str]) -> StageOutcome:
+    if any(f"Stage '{stage}' didn't change, skipping" in line for line in said):
+        return "unchanged"
+    if any(f"Stage '{stage}' is cached - skipping run" in line for line in said):
+        return "restored"
+    return "executed"
+
+
+def run_lines(command: list[str], root: Path, extra: dict[str, str], timeout_seconds: float) -> Iterator[str | int]:
+    """Yield the child's lines as they come, then its exit code; whatever ends this early stops its whole group.
+
+    Raises:
+        StageTimeout: the time was up.
+    """
+    child = subprocess.Popen(
+        command,
+        cwd=root,
+        env=child_environment(extra),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        start_new_session=True,
+        preexec_fn=_die_with_parent,  # noqa: PLW1509  one call that takes no lock
+    )
+    deadline = time.monotonic() + timeout_seconds
+    try:
+        for line in _lines_until(child, deadline):
+            yield line
+        yield child.wait()
+    finally:
+        stop_group(child)
+
+
+def _lines_until(child: "subprocess.Popen[str]", deadline: float) -> Iterator[str]:
+    """Lines of the child until it closes its output; a thread reads, so that waiting can end at the deadline."""
+    lines: queue.Queue[str | None] = queue.Queue()
+
+    def read() -> None:
+        for line in child.stdout or ():
+            lines.put(line.rstrip("\n"))
+        lines.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        try:
+            line = lines.get(timeout=max(deadline - time.monotonic(), 0.01))
+        except queue.Empty:
+            raise StageTimeout(
+                "the stage ran longer than run.stage_timeout_seconds and was stopped; raise it in params.yaml or find "
+                "out what hangs"
+            ) from None
+        if line is None:
+            return
+        yield line
+
+
+def stop_group(child: "subprocess.Popen[str]") -> None:
+    """End the child and all of its children: SIGTERM, and SIGKILL after a grace of ten seconds."""
+    if child.poll() is not None:
+        return
+    for stop in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(child.pid, stop)
+            child.wait(GRACE_SECONDS)
+        except ProcessLookupError:
+            return
+        except subprocess.TimeoutExpired:
+            continue
+        return
+
+
+def child_environment(extra: dict[str, str]) -> dict[str, str]:
+    """This process's environment for dvc and its stages: unbuffered, quiet, this interpreter first on PATH."""
+    environment = QUIET | dict(os.environ) | extra
+    environment |= {"PYTHONUNBUFFERED": "1", STAGE_FLAG: "1", "TQDM_DISABLE": "1"}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"
+    return environment
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def checkout(root: Path) -> None:
+    """Put the outputs that dvc.lock names and the cache has into the workspace."""
+    _dvc(root, "checkout", "--force", "--allow-missing", "--quiet")
+
+
+def why_stale(root: Path) -> dict[str, list[str]]:
+    """For every stage that is not up to date, what changed, in dvc's own words.
+
+    Raises:
+        WorkspaceBusy: another dvc holds the workspace.
+    """
+    status: dict[str, list[object]] = json.loads(_dvc(root, "status", "--json") or "{}")
+    return {stage: list(_reasons(changes)) for stage, changes in status.items()}
+
+
+def _reasons(changes: list[object]) -> Iterator[str]:
+    for change in changes:
+        if isinstance(change, str):
+            yield change
+        elif isinstance(change, dict):
+            for kind, items in change.items():
+                yield from (f"{_flat(name, state)} ({kind})" for name, state in dict(items).items())
+
+
+def _flat(name: str, state: object) -> str:
+    if isinstance(state, dict):
+        return ", ".join(f"{key}: {value}" for key, value in state.items())
+    return f"{name}: {state}"
+
+
+def _dvc(root: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", *arguments],
+        cwd=root,
+        env=child_environment({}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        reason = (done.stderr.strip() or done.stdout.strip()).splitlines() or [f"exit {done.returncode}"]
+        kind = WorkspaceBusy if "blocked by" in done.stderr or "Unable to acquire lock" in done.stderr else WorkspaceInvalid
+        raise kind(f"dvc {arguments[0]} in {root}: {reason[-1]}")
+    return done.stdout

@@ -1,0 +1,277 @@
+"""The flow `retrain`: reproduce to the gate, read the verdict, merge and release or stop, and always leave a record.
+
+It holds no science: stages are reproduced, verdict files are read, and only what has effects outside happens here.
+"""
+
+import contextlib
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from prefect import flow, get_run_logger, runtime, task
+from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+from prefect.states import Completed, State
+
+from flows import display, record, registry, workspace
+from flows.release import identical_release, register_and_promote, release_flow
+from flows.reporting import markdown_verdict, score_table, write_report
+from flows.reproduce import Stage, StageRun, StageTimeout, checkout, read_stages, reproduce_stage
+from flows.run_record import ReleaseRecord, RunRecord, RunStatus, StageRecord
+from flows.workspace import RunPlace
+from tasks import paths
+from tasks.errors import ParamsInvalid, TunegateError
+from tasks.files import read_json
+from tasks.params import Params, RunParams, load_params
+from tasks.records import Parity, Verdict
+
+RETRYABLE = frozenset({"Unavailable"})
+LAST_BEFORE_RELEASE = "gate"
+
+
+class StageStopped(Exception):
+    """A stage did not succeed; carries how it went."""
+
+    def __init__(self, stage: str, run: StageRun) -> None:
+        super().__init__(f"{stage}: {run.message}")
+        self.stage = stage
+        self.run = run
+
+
+@dataclass
+class Progress:
+    """What a run has come to so far; the record is made from it however the run ends."""
+
+    started_at: str
+    trigger: Literal["manual", "schedule"]
+    stages: list[StageRecord] = field(default_factory=list)
+    status: RunStatus = "crashed"
+    reason: str = "the run did not finish"
+    release: ReleaseRecord | None = None
+    released_before: bool = False
+
+
+def is_worth_retrying(_task: object, _run: object, state: State[Any]) -> bool:
+    """Only what may be there next time, a network say; a refusal and wrong input stay what they are."""
+    try:
+        state.result()
+    except StageStopped as stopped:
+        return stopped.run.kind in RETRYABLE
+    except Exception:  # noqa: BLE001  any other failure is none that a retry helps
+        return False
+    return False
+
+
+@task
+def reproduce(worktree: str, stage: str, timeout_seconds: int) -> dict[str, object]:
+    """Bring one stage up to date, its lines streamed to Prefect and to the display.
+
+    Raises:
+        StageStopped: the stage refused or failed.
+    """
+    logger, shown = get_run_logger(), display.current()
+
+    def on_line(line: str) -> None:
+        logger.info(line)
+        shown.line(stage, line)
+
+    shown.started(stage)
+    try:
+        run = reproduce_stage(Path(worktree), stage, timeout_seconds, on_line)
+    except StageTimeout as timeout:
+        run = StageRun("failed", float(timeout_seconds), None, "StageTimeout", str(timeout))
+    except TunegateError as error:
+        run = StageRun("failed", 0.0, error.exit_code, type(error).__name__, str(error))
+    shown.ended(stage, run.outcome, run.seconds)
+    if run.outcome in {"refused", "failed"}:
+        raise StageStopped(stage, run)
+    return {"outcome": run.outcome, "seconds": run.seconds, "exit_code": run.exit_code}
+
+
+def run_stage(place: RunPlace, stage: Stage, options: RunParams, progress: Progress) -> None:
+    """One stage as one Prefect task, noted in `progress` however it ends.
+
+    Raises:
+        StageStopped: the stage refused or failed.
+    """
+    workspace.note_current(place.root, place.run_id, stage.name)
+    configured = reproduce.with_options(
+        name=stage.name,
+        task_run_name=stage.name,
+        retries=options.stage_retries,
+        retry_delay_seconds=options.retry_delay_seconds,
+        retry_condition_fn=is_worth_retrying,
+    )
+    try:
+        done = configured(str(place.worktree), stage.name, options.stage_timeout_seconds)
+    except StageStopped as stopped:
+        run = stopped.run
+        progress.stages.append(_stage_record(place, stage, run.outcome, run.seconds, run.exit_code, run.message))
+        raise
+    except BaseException:
+        progress.stages.append(_stage_record(place, stage, "cancelled", 0.0, None, "stopped while it ran"))
+        raise
+    progress.stages.append(_stage_record(place, stage, done["outcome"], done["seconds"], done["exit_code"], ""))
+
+
+def _stage_record(
+    place: RunPlace, stage: Stage, outcome: object, seconds: object, exit_code: object, message: str
+) -> StageRecord:
+    finished = outcome in {"executed", "restored", "unchanged"}
+    digests = record.output_digests(place.worktree, stage.outs) if finished else {}
+    return StageRecord.model_validate(
+        {
+            "name": stage.name,
+            "outcome": outcome,
+            "seconds": seconds,
+            "exit_code": exit_code,
+            "output_digests": digests,
+            "message": message,
+        }
+    )
+
+
+def run_line(place: RunPlace, params: Params, progress: Progress, *, release: bool) -> None:
+    """The line in order; stops after the gate when it refused."""
+    stages = read_stages(place.worktree)
+    for stage in stages:
+        run_stage(place, stage, params.run, progress)
+        if stage.name == LAST_BEFORE_RELEASE:
+            verdict = read_json(place.worktree / paths.VERDICT, Verdict)
+            if verdict.verdict == "refused":
+                progress.status, progress.reason = "refused", "; ".join(verdict.failures)
+                return
+    progress.status, progress.reason = "passed", "every rule of the gate holds and the merged model matches the adapter"
+    if release:
+        publish_or_reuse(place, params, progress)
+
+
+def publish_or_reuse(place: RunPlace, params: Params, progress: Progress) -> None:
+    """Publish the merged model, unless exactly these bytes hold production already."""
+    parity = read_json(place.worktree / paths.PARITY, Parity)
+    known = identical_release(place.root, params, parity.merged_digest)
+    if known is not None:
+        progress.release, progress.released_before = known, True
+        display.current().line("release", f"{known.tag} holds {params.release.stage} with exactly these bytes; nothing to publish")
+        return
+    workspace.note_current(place.root, place.run_id, "release")
+    published = release_flow(str(place.root), str(place.worktree), place.run_id, place.start_commit)
+    progress.release = ReleaseRecord.model_validate(published)
+
+
+@flow(name="retrain", log_prints=False)
+def retrain(root: str, run_id: str, trigger: Literal["manual", "schedule"] = "manual", *, release: bool = True) -> State[Any]:
+    """Retrain once in a worktree of its own.
+
+    Args:
+        root: the user's repository; its branch, index and working tree are not touched.
+        run_id: the id that `flows.workspace.new_run_id` made.
+        trigger: who asked.
+        release: whether a passed model is published and promoted.
+
+    Returns:
+        `Completed`, named Passed or Refused; a crash raises, after its record was committed.
+    """
+    home = Path(root)
+    with workspace.lock(home):
+        recover(home)
+        place = workspace.open_place(home, run_id)
+        progress = Progress(started_at=_now(), trigger=trigger)
+        try:
+            attempt(place, progress, release=release)
+        finally:
+            finish(place, progress)
+    return Completed(name=progress.status.capitalize(), message=progress.reason)
+
+
+def attempt(place: RunPlace, progress: Progress, *, release: bool) -> None:
+    """Run the line, and turn every way to end into a status and a reason."""
+    try:
+        params = load_params(place.worktree / paths.PARAMS)
+        champion, _ = registry.champion(place.root, params.release.name, params.release.stage)
+        registry.write_champion(place.worktree, champion)
+        checkout(place.worktree)
+        commit_record(place, progress)
+        run_line(place, params, progress, release=release)
+    except StageStopped as stopped:
+        refused = stopped.run.outcome == "refused"
+        progress.status, progress.reason = "refused" if refused else "crashed", str(stopped)
+        if not refused:
+            raise
+    except Exception as error:
+        progress.status, progress.reason = "crashed", f"{type(error).__name__}: {error}"
+        raise
+    except BaseException as error:
+        progress.status, progress.reason = "cancelled", f"stopped from outside ({type(error).__name__})"
+        raise
+
+
+def finish(place: RunPlace, progress: Progress) -> None:
+    """Commit the record, register and promote, show the artifacts, and remove the worktree."""
+    try:
+        run_record, commit = commit_record(place, progress)
+        if progress.release is not None and not progress.released_before:
+            register_and_promote(str(place.root), progress.release.model_dump(mode="json"), commit)
+        with contextlib.suppress(Exception):  # artifacts are a courtesy: a server that is gone must not cost the record
+            show_artifacts(place, run_record)
+    finally:
+        workspace.close_place(place)
+        (place.root / workspace.CURRENT).unlink(missing_ok=True)
+
+
+def commit_record(place: RunPlace, progress: Progress) -> tuple[RunRecord, str]:
+    """Make the record and the report of the run as it stands, and commit both to its branch."""
+    run_record = record.gather(
+        place,
+        params_or_none(place),
+        status=progress.status,
+        reason=progress.reason,
+        trigger=progress.trigger,
+        times=(progress.started_at, _now()),
+        stages=with_stages_not_run(place, progress),
+        release=progress.release,
+        prefect={"flow_run_id": str(runtime.flow_run.id or ""), "flow_run_name": str(runtime.flow_run.name or "")},
+    )
+    if progress.stages:
+        report = place.worktree / record.run_folder(place.run_id) / "report.html"
+        write_report(run_record, place.worktree, report)
+        kept = place.root / workspace.REPORTS / place.run_id / "report.html"
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_bytes(report.read_bytes())
+    return run_record, record.commit_record(place, run_record)
+
+
+def params_or_none(place: RunPlace) -> Params | None:
+    """The run's parameters, or None when they do not parse."""
+    try:
+        return load_params(place.worktree / paths.PARAMS)
+    except ParamsInvalid:
+        return None
+
+
+def with_stages_not_run(place: RunPlace, progress: Progress) -> list[StageRecord]:
+    """The stages of `progress`, and after them those of dvc.yaml that the run did not come to."""
+    known = {stage.name for stage in progress.stages}
+    missing = [stage for stage in read_stages(place.worktree) if stage.name not in known]
+    return [*progress.stages, *(_stage_record(place, stage, "not_run", 0.0, None, "") for stage in missing)]
+
+
+def show_artifacts(place: RunPlace, run_record: RunRecord) -> None:
+    """The scores, the verdict and a link to the report, as Prefect artifacts."""
+    report = place.root / workspace.REPORTS / place.run_id / "report.html"
+    create_link_artifact(key="report", link=report.resolve().as_uri(), description=f"Report of run {place.run_id}")
+    if run_record.verdict is not None:
+        create_table_artifact(key="scores", table=score_table(run_record), description="Scores with intervals")
+        create_markdown_artifact(key="verdict", markdown=markdown_verdict(run_record.verdict))
+
+
+def recover(root: Path) -> None:
+    """Clean up after runs that died: what they had committed stays on record as crashed, their worktrees go."""
+    for worktree in workspace.leftovers(root):
+        get_run_logger().warning("run %s died; its record says crashed, its worktree is removed", worktree.name)
+        display.current().note(f"run {worktree.name} died before it finished; it stays on record as crashed")
+        workspace.remove_worktree(root, worktree)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

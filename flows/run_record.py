@@ -1,0 +1,110 @@
+"""The run record: one JSON per run that says what ran, on what, with what outcome, so that it can be checked later."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, FiniteFloat, JsonValue
+
+from tasks.approvals import Approval
+from tasks.files import parse_json, read_json
+from tasks.records import Parity, Record, Verdict
+
+RunStatus = Literal["passed", "refused", "crashed", "cancelled"]
+StageOutcome = Literal["executed", "restored", "unchanged", "refused", "failed", "cancelled", "not_run"]
+Model = Literal["base", "candidate", "champion"]
+UtcTime = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?(Z|\+00:00)$")]
+
+
+class StageRecord(Record):
+    """What one stage did in this run.
+
+    `restored` outputs came from the run cache, `unchanged` ones lay in the workspace already; `seconds` is wall time,
+    `output_digests` maps each output's path to its digest, `message` is the last word of a stage that did not succeed.
+    """
+
+    name: str
+    outcome: StageOutcome
+    seconds: FiniteFloat = Field(ge=0)
+    exit_code: int | None
+    output_digests: dict[str, str]
+    message: str
+
+
+class ScoreLine(Record):
+    """One metric of one benchmark for one model; `low` and `high` bound its interval, None where there is none."""
+
+    benchmark: str
+    metric: str
+    model: Model
+    value: FiniteFloat
+    low: FiniteFloat | None
+    high: FiniteFloat | None
+    samples: int
+
+
+class ReleaseRecord(Record):
+    """Where the approved bytes went; `promoted_stage` is None when the release was registered only."""
+
+    name: str
+    version: str
+    tag: str
+    target: Literal["folder", "hub"]
+    location: str
+    digest: str
+    promoted_stage: str | None
+
+
+class RunRecord(Record):
+    """Everything that is known about one run, the refused and the crashed ones included.
+
+    `base_commit` is the commit that the user was on; `snapshot_commit` is what ran, with `changed_files` when the
+    workspace was `dirty`. Times are ISO 8601 in UTC. `packages` maps distributions to versions.
+    """
+
+    schema_version: Literal[1] = 1
+    run_id: str
+    status: RunStatus
+    reason: str
+    trigger: Literal["manual", "schedule"]
+    started_at: UtcTime
+    finished_at: UtcTime
+    base_commit: str
+    branch: str
+    snapshot_commit: str
+    dirty: bool
+    changed_files: tuple[str, ...]
+    params_digest: str
+    params: dict[str, JsonValue]
+    dvc_lock_digest: str
+    stages: tuple[StageRecord, ...]
+    packages: dict[str, str]
+    hardware: dict[str, str]
+    seeds: dict[str, int]
+    scores: tuple[ScoreLine, ...]
+    verdict: Verdict | None
+    parity: Parity | None
+    approvals: dict[str, Approval]
+    release: ReleaseRecord | None
+    prefect: dict[str, str]
+
+    def stage(self, name: str) -> StageRecord | None:
+        """The stage of that name, or None; `evaluate@base` and `evaluate_base` are the same stage."""
+        return next((stage for stage in self.stages if stage.name.replace("@", "_") == name.replace("@", "_")), None)
+
+
+def read_run_record(path: Path) -> RunRecord:
+    """Read the run record at `path`.
+
+    Raises:
+        FileInvalid: it is missing, torn, or of another schema.
+    """
+    return read_json(path, RunRecord)
+
+
+def parse_run_record(text: str, origin: str) -> RunRecord:
+    """Parse a run record that came from `origin`, a commit's file say.
+
+    Raises:
+        FileInvalid: with the fields that are wrong.
+    """
+    return parse_json(text, RunRecord, origin)

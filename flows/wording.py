@@ -1,0 +1,51 @@
+"""How the report and the Prefect artifacts write numbers, times and conditions."""
+
+from datetime import datetime
+
+CONDITIONS = {
+    "min_value": "score at least",
+    "min_gain_over_base": "sure gain over base at least",
+    "max_loss_from_base": "loss from base at most",
+    "max_loss_from_champion": "loss from champion at most",
+    "evidence": "evidence",
+}
+
+
+def share(value: float | None) -> str:
+    """A metric in percent; a value outside -1 to 1 is no share and is written as it is; None is a dash."""
+    if value is None:
+        return "–"
+    return f"{100 * value + 0.0:.1f} %".replace("-0.0 %", "0.0 %") if abs(value) <= 1 else f"{value:.3f}"
+
+
+def points(value: float) -> str:
+    """A difference of shares in percentage points, signed; other differences as they are."""
+    return f"{100 * value + 0.0:+.1f} points".replace("-0.0", "+0.0") if abs(value) <= 1 else f"{value:+.3f}"
+
+
+def condition(name: str) -> str:
+    """What a rule's condition asks, in words."""
+    return CONDITIONS.get(name, name.replace("_", " "))
+
+
+def seconds(value: float) -> str:
+    """A duration: `4.2 s`, `3 min 05 s`, `2 h 10 min`."""
+    if value < 60:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def moment(text: str) -> str:
+    """An ISO time in UTC for a reader, to the minute."""
+    return datetime.fromisoformat(text).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def between(start: str, end: str) -> str:
+    """The duration between two ISO times."""
+    return seconds(max(0.0, (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()))
+
+
+def cut(text: str, most: int = 700) -> str:
+    """`text`, shortened for a reader, saying how much was left out."""
+    return text if len(text) <= most else f"{text[:most]}… ({len(text) - most:,} more characters)"

@@ -1,0 +1,157 @@
+"""Where a run happens: a git worktree of its own with the shared DVC cache, under a lock, on a branch of its own.
+
+The user's branch, index and working tree are never touched. Uncommitted changes to tracked files go into the run's own
+commit by a snapshot, so that what ran is what is recorded.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from flows.git import common_folder, git, identity
+from tasks.errors import WorkspaceBusy
+from tasks.files import write_text
+
+STATE = Path(".tunegate")
+WORKTREES = STATE / "worktrees"
+REPORTS = STATE / "reports"
+CURRENT = STATE / "current.json"
+RUN_BRANCHES = "run/"
+
+
+@dataclass(frozen=True)
+class RunPlace:
+    """One run's worktree and where it came from."""
+
+    root: Path
+    worktree: Path
+    run_id: str
+    base_commit: str
+    start_commit: str
+    changed_files: tuple[str, ...]
+
+    @property
+    def branch(self) -> str:
+        """The branch that the run's record is committed to."""
+        return f"{RUN_BRANCHES}{self.run_id}"
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether the user's tracked files differed from their commit."""
+        return bool(self.changed_files)
+
+
+def new_run_id(now: datetime) -> str:
+    """An id that sorts by time: `20261123-140501-` and 4 random hex digits."""
+    return f"{now.astimezone(UTC):%Y%m%d-%H%M%S}-{os.urandom(2).hex()}"
+
+
+@contextmanager
+def lock(root: Path) -> Iterator[None]:
+    """Hold the repository's run lock; the kernel frees it when this process ends, however it ends.
+
+    Raises:
+        WorkspaceBusy: another run holds it; the message names its process.
+    """
+    path = common_folder(root) / "tunegate.lock"
+    with path.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "an unknown process"
+            raise WorkspaceBusy(
+                f"{root}: another run holds this workspace ({holder}); wait for it, or see `tunegate status`"
+            ) from None
+        file.truncate(0)
+        file.write(f"PID {os.getpid()}, since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC")
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)
+
+
+def is_locked(root: Path) -> str | None:
+    """Who holds the run lock, or None when nobody does."""
+    path = common_folder(root) / "tunegate.lock"
+    if not path.exists():
+        return None
+    with path.open("r+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return file.read().strip() or "an unknown process"
+    return None
+
+
+def snapshot(root: Path, run_id: str) -> tuple[str, tuple[str, ...]]:
+    """The commit that a run starts from, and the tracked files that differ from HEAD.
+
+    With uncommitted changes it is a new commit on top of HEAD that holds them (`git stash create` makes its tree without
+    touching the index or the working tree); without, it is HEAD.
+    """
+    stash = git(root, "stash", "create", f"tunegate {run_id}")
+    head = git(root, "rev-parse", "HEAD")
+    if not stash:
+        return head, ()
+    changed = tuple(git(root, "diff", "--name-only", head, stash).splitlines())
+    message = f"Snapshot of uncommitted changes for run {run_id}"
+    made = git(root, *identity(root), "commit-tree", f"{stash}^{{tree}}", "-p", head, "-m", message)
+    return made, changed
+
+
+def open_place(root: Path, run_id: str) -> RunPlace:
+    """Make the worktree of a new run on its branch, sharing the DVC cache of `root`."""
+    start, changed = snapshot(root, run_id)
+    worktree = root / WORKTREES / run_id
+    place = RunPlace(root, worktree, run_id, git(root, "rev-parse", "HEAD"), start, changed)
+    git(root, "worktree", "add", "--quiet", "-b", place.branch, str(worktree), start)
+    share_cache(root, worktree)
+    return place
+
+
+def share_cache(root: Path, worktree: Path) -> None:
+    """Point the worktree's DVC at the cache of `root`, by an absolute path in its own local configuration."""
+    local = root / ".dvc" / "config.local"
+    text = local.read_text(encoding="utf-8") if local.exists() else ""
+    if "[cache]" not in text:
+        text += f"[cache]\n    dir = {(root / '.dvc' / 'cache').resolve()}\n"
+    write_text(worktree / ".dvc" / "config.local", text)
+
+
+def commit_all(place: RunPlace, message: str, paths: list[str]) -> str:
+    """Commit `paths` of the worktree, ignored or not, on the run's branch; returns the commit."""
+    git(place.worktree, "add", "--force", "--", *paths)
+    options = identity(place.root)
+    git(place.worktree, *options, "commit", "--quiet", "--no-verify", "--allow-empty", "--message", message)
+    return git(place.worktree, "rev-parse", "HEAD")
+
+
+def close_place(place: RunPlace) -> None:
+    """Remove the worktree; the branch and what was committed to it stay."""
+    remove_worktree(place.root, place.worktree)
+
+
+def remove_worktree(root: Path, worktree: Path) -> None:
+    """Remove a worktree and git's note of it, also when it is half made."""
+    shutil.rmtree(worktree, ignore_errors=True)
+    git(root, "worktree", "prune")
+
+
+def leftovers(root: Path) -> list[Path]:
+    """Worktrees of runs that died before they could clean up; ask only while holding the lock."""
+    folder = root / WORKTREES
+    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+
+def note_current(root: Path, run_id: str, stage: str) -> None:
+    """Tell `tunegate status` where the run in progress is."""
+    note = {"run_id": run_id, "stage": stage, "pid": os.getpid(), "since": datetime.now(UTC).isoformat("T", "seconds")}
+    write_text(root / CURRENT, json.dumps(note) + "\n")

@@ -1,0 +1,1 @@
+"""Held-out support tickets, each to be routed to a queue with a priority."""

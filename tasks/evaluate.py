@@ -1,0 +1,258 @@
+"""Stage `evaluate base|candidate`: base (and adapter), benchmarks -> data/evaluate/<model>.
+
+Both models are loaded by the same call and measured by the same settings; the only difference is the adapter. What comes
+back from lm-eval is parsed here, once: it writes "N/A" where it has no figure, and NaN passes any `<`.
+"""
+
+import json
+import math
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import lm_eval
+import torch
+from lm_eval import simple_evaluate
+from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks import TaskManager
+
+from tasks import paths
+from tasks.digests import combine_digests, digest_path, digest_text
+from tasks.entry import run_stage
+from tasks.errors import EvidenceMissing, ParamsInvalid
+from tasks.files import read_json, write_json, write_jsonl
+from tasks.models import attach_adapter, base_folder, dtype_name, load_quantized, load_tokenizer, resolve_dtype
+from tasks.params import Benchmark, EvaluateParams, Params, load_params
+from tasks.records import BaseRecord, Evaluation, Fingerprint, Sample, Score
+
+Which = Literal["base", "candidate"]
+REPORT_EVERY_SECONDS = 5.0
+
+
+class CountingLM(HFLM):  # type: ignore[misc]  # lm-eval is not typed
+    """lm-eval's Hugging Face model, with plain progress lines instead of bars."""
+
+    done = 0
+    total = 0
+    started = 0.0
+    reported = 0.0
+
+    def loglikelihood(self, requests: Sequence[Any], **options: Any) -> Any:
+        """Count the requests, then answer them."""
+        self._begin(len(requests))
+        return super().loglikelihood(requests, **options)
+
+    def generate_until(self, requests: Sequence[Any], **options: Any) -> Any:
+        """Count the requests, then answer them."""
+        self._begin(len(requests))
+        return super().generate_until(requests, **options)
+
+    def _model_call(self, inps: torch.Tensor, *rest: Any, **options: Any) -> Any:
+        answer = super()._model_call(inps, *rest, **options)
+        self._advance(len(inps))
+        return answer
+
+    def _model_generate(self, context: torch.Tensor, *rest: Any, **options: Any) -> Any:
+        answer = super()._model_generate(context, *rest, **options)
+        self._advance(len(context))
+        return answer
+
+    def _begin(self, total: int) -> None:
+        self.done, self.total = 0, total
+        self.started = self.reported = time.monotonic()
+
+    def _advance(self, count: int) -> None:
+        self.done += count
+        now = time.monotonic()
+        if now - self.reported < REPORT_EVERY_SECONDS and self.done < self.total:
+            return
+        self.reported = now
+        rate = self.done / max(now - self.started, 1e-6)
+        left = max(self.total - self.done, 0) / rate
+        print(f"evaluate: {self.done}/{self.total} requests  {rate:.1f}/s  {left:.0f} s left", flush=True)
+
+
+def run_harness(model: HFLM, evaluate: EvaluateParams) -> Mapping[str, Any]:
+    """lm-eval's raw results, samples included, for every benchmark of the parameters.
+
+    Raises:
+        ParamsInvalid: the harness does not know a benchmark.
+    """
+    manager = TaskManager(include_path=str(paths.EVALS))
+    unknown = [benchmark.name for benchmark in evaluate.benchmarks if benchmark.name not in manager.all_tasks]
+    if unknown:
+        raise ParamsInvalid(f"params.yaml evaluate.benchmarks: lm-eval knows no {', '.join(unknown)}; see {paths.EVALS}")
+    gathered: dict[str, dict[str, Any]] = {}
+    for num_fewshot in sorted({benchmark.num_fewshot for benchmark in evaluate.benchmarks}):
+        results = simple_evaluate(
+            model=model,
+            tasks=[benchmark.name for benchmark in evaluate.benchmarks if benchmark.num_fewshot == num_fewshot],
+            num_fewshot=num_fewshot,
+            limit=evaluate.limit,
+            apply_chat_template=evaluate.apply_chat_template,
+            log_samples=True,
+            bootstrap_iters=0,
+            task_manager=manager,
+            random_seed=evaluate.seed,
+            numpy_random_seed=evaluate.seed,
+            torch_random_seed=evaluate.seed,
+            fewshot_random_seed=evaluate.seed,
+        )
+        for part in ("samples", "higher_is_better", "results", "configs"):
+            gathered.setdefault(part, {}).update(results[part])
+    return gathered
+
+
+def finite(metrics: Mapping[str, object], key: str, where: str) -> float:
+    """One finite number out of lm-eval's metrics.
+
+    Raises:
+        EvidenceMissing: it is absent, "N/A" or NaN.
+    """
+    value = metrics.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise EvidenceMissing(f"{where}: {key} is {value!r}, not a finite number")
+    return float(value)
+
+
+def parse_scores(benchmark: str, results: Mapping[str, Any]) -> list[Score]:
+    """Every metric of one benchmark, with its value for each item in item order.
+
+    Raises:
+        EvidenceMissing: there are no samples, or a metric has no finite value.
+    """
+    samples = sorted(results["samples"].get(benchmark, ()), key=lambda sample: int(sample["doc_id"]))
+    if not samples:
+        raise EvidenceMissing(f"{benchmark}: lm-eval returned no samples")
+    directions = results["higher_is_better"][benchmark]
+    scores = []
+    for filter_name in sorted({sample["filter"] for sample in samples}):
+        drawn = [sample for sample in samples if sample["filter"] == filter_name]
+        for metric in sorted(drawn[0]["metrics"]):
+            values = [finite(sample, metric, f"{benchmark} item {sample['doc_id']}") for sample in drawn]
+            value = sum(values) / len(values)
+            scores.append(
+                Score(
+                    benchmark=benchmark,
+                    metric=metric,
+                    filter_name=filter_name,
+                    value=value,
+                    stderr=_stderr(values, value),
+                    samples=len(values),
+                    higher_is_better=bool(directions[metric]),
+                    per_sample=tuple(values),
+                )
+            )
+    return scores
+
+
+def _stderr(values: Sequence[float], mean: float) -> float | None:
+    """Standard error of the mean with the n-1 estimate of the variance, as lm-eval's `mean_stderr`."""
+    if len(values) < 2:
+        return None
+    variance = sum((value - mean) ** 2 for value in values) / (len(values) - 1)
+    return math.sqrt(variance / len(values))
+
+
+def parse_samples(benchmark: str, results: Mapping[str, Any]) -> list[Sample]:
+    """What was asked and answered, item by item, for people to read."""
+    return [
+        Sample(
+            benchmark=benchmark,
+            item=int(sample["doc_id"]),
+            prompt=str(sample["arguments"][0][0]),
+            target=_target(sample),
+            answer=_answer(sample),
+            metrics={metric: finite(sample, metric, benchmark) for metric in sorted(sample["metrics"])},
+        )
+        for sample in sorted(results["samples"][benchmark], key=lambda sample: int(sample["doc_id"]))
+    ]
+
+
+def _target(sample: Mapping[str, Any]) -> str:
+    choices = sample["doc"].get("choices")
+    return str(choices[int(sample["target"])] if choices else sample["target"])
+
+
+def _answer(sample: Mapping[str, Any]) -> str:
+    """The generated text, or the continuation that the model finds likeliest."""
+    answers = sample["filtered_resps"]
+    if isinstance(answers[0], str):
+        return str(answers[0])
+    likelihoods = [float(answer[0]) for answer in answers]
+    return str(sample["arguments"][likelihoods.index(max(likelihoods))][1])
+
+
+def fingerprint(benchmark: Benchmark, params: Params, base: BaseRecord, config: object) -> Fingerprint:
+    """Everything that moves the scores of `benchmark` besides the weights."""
+    evaluate, folder = params.evaluate, paths.EVALS / benchmark.name
+    ours = folder.is_dir()
+    return Fingerprint(
+        benchmark=benchmark.name,
+        harness_version=lm_eval.__version__,
+        definition_digest=digest_folder(folder) if ours else digest_text(json.dumps(config, default=str, sort_keys=True)),
+        num_fewshot=benchmark.num_fewshot,
+        limit=evaluate.limit,
+        chat_template_digest=base.chat_template_digest if evaluate.apply_chat_template else "",
+        dtype=dtype_name(resolve_dtype(params.quantization.bnb_4bit_compute_dtype)),
+        batch_size=evaluate.batch_size,
+        max_length=evaluate.max_length,
+        seed=evaluate.seed,
+    )
+
+
+def digest_folder(folder: Path) -> str:
+    """The digest of a benchmark's files, compiled Python left out."""
+    files = [path for path in folder.iterdir() if path.is_file()]
+    return combine_digests({path.name: digest_path(path) for path in files})
+
+
+def build_model(which: Which, params: Params, base: BaseRecord) -> CountingLM:
+    """The quantised base, for `candidate` with the adapter in front, as lm-eval's model."""
+    folder = base_folder(base)
+    model = load_quantized(folder, params.quantization)
+    if which == "candidate":
+        model = attach_adapter(model, paths.ADAPTER)
+    return CountingLM(
+        pretrained=model.eval(),
+        tokenizer=load_tokenizer(folder),
+        batch_size=params.evaluate.batch_size,
+        max_length=params.evaluate.max_length,
+        trust_remote_code=False,
+    )
+
+
+def evaluate(which: Which, params: Params) -> tuple[Evaluation, list[Sample]]:
+    """Measure one model on every benchmark of the parameters."""
+    base = read_json(paths.BASE_RECORD, BaseRecord)
+    digests = {"base": base.digest} | ({"adapter": digest_path(paths.ADAPTER)} if which == "candidate" else {})
+    results = run_harness(build_model(which, params, base), params.evaluate)
+    benchmarks = params.evaluate.benchmarks
+    evaluation = Evaluation(
+        model=which,
+        weights_digest=combine_digests(digests),
+        fingerprints=tuple(fingerprint(item, params, base, results["configs"].get(item.name)) for item in benchmarks),
+        scores=tuple(score for item in benchmarks for score in parse_scores(item.name, results)),
+    )
+    return evaluation, [sample for item in benchmarks for sample in parse_samples(item.name, results)]
+
+
+def main() -> None:
+    """Measure the model that the command line names and write its scores and samples."""
+    which: Which = "candidate" if sys.argv[1:] == ["candidate"] else "base"
+    params = load_params()
+    if params.train.threads:
+        torch.set_num_threads(params.train.threads)
+    evaluation, samples = evaluate(which, params)
+    folder = paths.EVALUATE_CANDIDATE if which == "candidate" else paths.EVALUATE_BASE
+    write_jsonl(folder / paths.SAMPLES, samples)
+    write_json(folder / paths.EVALUATION, evaluation)
+    for score in evaluation.scores:
+        error = f" ± {score.stderr:.3f}" if score.stderr is not None else ""
+        print(f"evaluate {which}: {score.benchmark} {score.metric} {score.value:.3f}{error} ({score.samples} items)")
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,162 @@
+"""Models and tokenizers as the line loads them: the one owner of transformers' loaders and of bitsandbytes' settings.
+
+Training, evaluation and merging load the base through `load_quantized`, so that all of them see the same weights.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from peft import PeftModel
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    GgufConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from tasks.digests import combine_digests, file_digests
+from tasks.errors import BaseInvalid
+from tasks.params import QuantizationParams
+from tasks.records import BaseRecord
+
+MODEL_FILES = ["*.safetensors", "*.json", "*.jinja", "tokenizer*", "*.model", "*.txt"]
+
+
+def fetch_hub_snapshot(repo_id: str, revision: str) -> Path:
+    """The files of one commit, in the Hub's cache (`HF_ENDPOINT` and `HF_TOKEN` from the environment).
+
+    Raises:
+        BaseInvalid: the Hub cannot be reached or has no such commit.
+    """
+    try:
+        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=MODEL_FILES))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise BaseInvalid(f"{repo_id}@{revision[:12]}: cannot be fetched: {reason}") from None
+
+
+def convert_gguf(gguf: Path, dtype: str, folder: Path) -> None:
+    """Dequantise a GGUF file to safetensors in `dtype`, with its tokenizer and chat template, into `folder`."""
+    model = AutoModelForCausalLM.from_pretrained(
+        gguf.parent,
+        gguf_file=gguf.name,
+        quantization_config=GgufConfig(dequantize=True),
+        dtype=getattr(torch, dtype),
+        trust_remote_code=False,
+    )
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(folder)
+
+
+def base_folder(record: BaseRecord) -> Path:
+    """Where the weights of `record` lie on this machine, their digests checked.
+
+    Raises:
+        BaseInvalid: a file is missing or its bytes are not the recorded ones.
+    """
+    folder = _locate(record.weights)
+    found = file_digests(folder) if folder.is_dir() else {}
+    wrong = sorted(name for name, digest in record.files.items() if found.get(name) != digest)
+    if wrong:
+        raise BaseInvalid(
+            f"{folder}: {', '.join(wrong)} missing or changed since `base` recorded digest {record.digest[:12]}; "
+            "run `dvc repro --force --single-item base`"
+        )
+    return folder
+
+
+def _locate(weights: str) -> Path:
+    if weights.startswith("hub:"):
+        repo_id, revision = weights.removeprefix("hub:").split("@")
+        return fetch_hub_snapshot(repo_id, revision)
+    return Path(weights.removeprefix("path:"))
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model folder, with its chat template."""
+    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+
+
+def read_chat_template(folder: Path) -> str:
+    """The chat template of a model folder.
+
+    Raises:
+        BaseInvalid: it has none, so a conversation has no defined text.
+    """
+    template = load_tokenizer(folder).chat_template
+    if not isinstance(template, str):
+        raise BaseInvalid(f"{folder}: the tokenizer has no chat template; choose an instruction-tuned base model")
+    return template
+
+
+def device() -> torch.device:
+    """The first CUDA device, or the CPU."""
+    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def resolve_dtype(name: str) -> torch.dtype:
+    """The compute type: `auto` is bfloat16 where the device multiplies in it natively, else float32.
+
+    On a CPU without AVX512-BF16 or AMX, bfloat16 products are emulated and three times slower than float32.
+    """
+    if name != "auto":
+        dtype: torch.dtype = getattr(torch, name)
+        return dtype
+    if torch.cuda.is_available():
+        native = torch.cuda.is_bf16_supported()
+    else:
+        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()  # noqa: SLF001  no public name
+    return torch.bfloat16 if native else torch.float32
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """`bfloat16` for `torch.bfloat16`."""
+    return str(dtype).removeprefix("torch.")
+
+
+def build_quantization_config(quantization: QuantizationParams) -> BitsAndBytesConfig:
+    """bitsandbytes' configuration, with the compute type resolved for this device."""
+    return BitsAndBytesConfig(
+        load_in_4bit=quantization.load_in_4bit,
+        bnb_4bit_quant_type=quantization.bnb_4bit_quant_type,
+        bnb_4bit_use_double_quant=quantization.bnb_4bit_use_double_quant,
+        bnb_4bit_compute_dtype=resolve_dtype(quantization.bnb_4bit_compute_dtype),
+    )
+
+
+def load_quantized(folder: Path, quantization: QuantizationParams) -> PreTrainedModel:
+    """The base model with its linear layers in 4 bits; everything else in the compute type."""
+    return AutoModelForCausalLM.from_pretrained(
+        folder,
+        quantization_config=build_quantization_config(quantization),
+        dtype=resolve_dtype(quantization.bnb_4bit_compute_dtype),
+        device_map={"": device()},
+        use_safetensors=True,
+        trust_remote_code=False,
+    )
+
+
+def load_plain(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
+    """A model folder in 16 or 32 bits, on the CPU or the first device."""
+    return AutoModelForCausalLM.from_pretrained(
+        folder, dtype=dtype, device_map={"": device()}, use_safetensors=True, trust_remote_code=False
+    )
+
+
+def attach_adapter(model: PreTrainedModel, adapter: Path) -> PeftModel:
+    """`model` with the adapter of a folder in front of it, in float32, frozen."""
+    attached: Any = PeftModel.from_pretrained(model, adapter, is_trainable=False, autocast_adapter_dtype=True)
+    for name, weight in attached.named_parameters():
+        if "lora_" in name:
+            weight.data = weight.data.float()
+    return attached
+
+
+def weights_digest(folder: Path) -> str:
+    """The digest of a model folder."""
+    return combine_digests(file_digests(folder))

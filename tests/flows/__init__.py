@@ -1,0 +1,1 @@
+"""Tests of the flows, the run record and the report."""

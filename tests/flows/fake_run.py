@@ -1,0 +1,351 @@
+"""A made-up run: a plausible record and the files that its stages would have left, for tests and for looking at pages.
+
+Nothing here was measured. `python -m tests.flows.fake_run FOLDER` writes three pages to FOLDER.
+"""
+
+import json
+import math
+import sys
+from pathlib import Path
+
+from flows.reporting import write_report
+from flows.run_record import ReleaseRecord, RunRecord, ScoreLine, StageRecord
+from tasks import paths
+from tasks.approvals import Approval
+from tasks.digests import digest_text
+from tasks.files import write_json, write_jsonl, write_text
+from tasks.records import (
+    Comparison,
+    DataSummary,
+    ExpectationResult,
+    Parity,
+    RuleResult,
+    Sample,
+    SupervisedExample,
+    TrainingPoint,
+    TrainMetrics,
+    Validation,
+    Verdict,
+)
+
+STAGES = (
+    "base", "ingest", "clean", "dedup", "split", "validate", "train", "evaluate@base", "evaluate@candidate", "gate",
+    "merge",
+)  # fmt: skip
+SECONDS = (0.4, 2.1, 3.3, 4.8, 2.9, 6.2, 171.4, 48.0, 51.7, 2.2, 19.5)
+PARAMS = {
+    "base_model": {"name": "HuggingFaceTB/SmolLM2-135M-Instruct", "dtype": "bfloat16"},
+    "sources": [
+        {"name": "support_tickets", "role": "train", "path": "data/sources/support_tickets.jsonl"},
+        {"name": "general_instructions", "role": "replay", "path": "data/sources/general_instructions.jsonl"},
+    ],
+    "lora": {"r": 16, "lora_alpha": 32, "lora_dropout": 0.0, "target_modules": "all-linear", "bias": "none"},
+    "train": {"method": "qlora", "num_train_epochs": 1.0, "learning_rate": 5e-4, "max_length": 256, "seed": 1},
+    "evaluate": {"batch_size": 32, "limit": None, "apply_chat_template": True, "seed": 1},
+    "gate": {"confidence": 0.95, "resamples": 2000, "seed": 1},
+}
+TICKETS = (
+    "My parcel has been sitting in the same depot for nine days and the tracking page has not moved.",
+    "I was charged twice for the annual plan, once on the 3rd and once on the 4th. Please refund one of them.",
+    "The app closes by itself as soon as I open the camera, since the update last night.",
+    "Please delete everything that you hold about me and confirm it in writing.",
+    "Do you offer a discount for schools? We would need about forty licences.",
+    "The drum of the washing machine screams during the spin cycle; it is 14 months old.",
+    "I cannot log in any more: the reset mail never arrives, not even in the spam folder.",
+    "The jacket is too small, I would like to swap it for an L before Friday.",
+)
+QUEUES = ("shipping", "billing", "technical", "privacy", "sales", "repair", "account", "returns")
+
+
+def fake_digest(name: str) -> str:
+    return digest_text(name)
+
+
+def fake_stages(ended: int, outcome: str = "executed", message: str = "") -> tuple[StageRecord, ...]:
+    """The stages of the line: `ended` of them succeeded, the next one has `outcome`, the rest did not run."""
+    stages = []
+    for place, (name, seconds) in enumerate(zip(STAGES, SECONDS, strict=True)):
+        done, last = place < ended, place == ended and outcome != "executed"
+        codes = {"refused": 3, "failed": 1}
+        stages.append(
+            StageRecord.model_validate(
+                {
+                    "name": name,
+                    "outcome": ("restored" if place < 2 else "executed") if done else outcome if last else "not_run",
+                    "seconds": seconds if done or last else 0.0,
+                    "exit_code": 0 if done else codes.get(outcome) if last else None,
+                    "output_digests": {f"data/{name.replace('@', '/')}": fake_digest(name)} if done else {},
+                    "message": message if last else "",
+                }
+            )
+        )
+    return tuple(stages)
+
+
+def fake_verdict(*, passed: bool) -> Verdict:
+    found = 0.708 if passed else 0.271
+    gain = 0.613 if passed else 0.178
+    rules = (
+        ("ticket_routing", "exact_match", "min_value", 0.4, found),
+        ("ticket_routing", "exact_match", "min_gain_over_base", 0.3, gain),
+        ("ticket_routing", "exact_match", "max_loss_from_champion", 0.03, -0.024 if passed else 0.413),
+        ("general_knowledge", "acc", "max_loss_from_base", 0.03, 0.0125),
+        ("general_knowledge", "acc", "max_loss_from_champion", 0.05, 0.0),
+    )
+    results = tuple(_rule(*rule) for rule in rules)
+    move = 0.679 if passed else 0.242
+    return Verdict(
+        verdict="passed" if passed else "refused",
+        adapter_digest=fake_digest("adapter"),
+        confidence=0.95,
+        results=results,
+        comparisons={
+            "ticket_routing exact_match": (
+                Comparison(other="base", difference=move, low=gain, high=move + 0.06, wins=166, losses=3),
+                Comparison(other="champion", difference=found - 0.684, low=-0.021, high=0.067, wins=21, losses=15),
+            ),
+            "general_knowledge acc": (
+                Comparison(other="base", difference=-0.0125, low=-0.05, high=0.025, wins=6, losses=8),
+            ),
+        },
+        failures=tuple(f"{item.benchmark} {item.metric}: {item.reason}" for item in results if not item.passed),
+        diagnosis=()
+        if passed
+        else (
+            "ticket_routing does not follow, although the validation loss is 0.31 (exact_match 0.03 to 0.27): the "
+            "training labels may not mean what the benchmark means; look for wrong labels in the sources",
+        ),
+    )
+
+
+def _rule(benchmark: str, metric: str, condition: str, threshold: float, found: float) -> RuleResult:
+    passed = found >= threshold if condition.startswith("min") else found <= threshold
+    words = (
+        f"{100 * found:.1f} % found where {100 * threshold:.1f} % are {'asked' if 'min' in condition else 'allowed'}"
+    )
+    return RuleResult(
+        benchmark=benchmark, metric=metric, condition=condition, threshold=threshold, found=found, passed=passed,
+        reason=words,
+    )  # fmt: skip
+
+
+def fake_scores(candidate: float) -> tuple[ScoreLine, ...]:
+    values = {
+        ("ticket_routing", "exact_match", 240): {"base": 0.029, "candidate": candidate, "champion": 0.684},
+        ("general_knowledge", "acc", 160): {"base": 0.475, "candidate": 0.4625, "champion": 0.4625},
+    }
+    lines = []
+    for (benchmark, metric, samples), models in values.items():
+        for model, value in models.items():
+            half = 1.96 * math.sqrt(value * (1 - value) / samples)
+            lines.append(
+                ScoreLine.model_validate(
+                    {
+                        "benchmark": benchmark, "metric": metric, "model": model, "value": value,
+                        "low": max(0.0, value - half), "high": value + half, "samples": samples,
+                    }
+                )
+            )  # fmt: skip
+    return tuple(lines)
+
+
+def passed_record() -> RunRecord:
+    """A run whose adapter passed, was merged, released and promoted."""
+    approvals = {
+        name: Approval(subject=name, digest=fake_digest(name), evidence={}, approved_by=by, decision="approved")
+        for name, by in (("data", "validate"), ("adapter", "gate"), ("merged_model", "merge"))
+    }  # type: dict[str, Approval]
+    return RunRecord(
+        run_id="20261120-081502-3f9c2a",
+        status="passed",
+        reason="Every rule of the gate holds; the merged model was released and promoted to production.",
+        trigger="schedule",
+        started_at="2026-11-20T08:15:02Z",
+        finished_at="2026-11-20T08:20:41Z",
+        base_commit=fake_digest("commit")[:40],
+        branch="main",
+        snapshot_commit=fake_digest("snapshot")[:40],
+        dirty=True,
+        changed_files=("params.yaml", "data/sources/support_tickets.jsonl"),
+        params_digest=fake_digest("params"),
+        params=PARAMS,
+        dvc_lock_digest=fake_digest("dvc.lock"),
+        stages=fake_stages(len(STAGES)),
+        packages={"torch": "2.13.0", "transformers": "5.23.0", "trl": "1.16.0", "peft": "0.21.2", "dvc": "3.67.1"},
+        hardware={"cpu": "x86_64, 2 cores", "memory": "7.8 GB", "accelerator": "none"},
+        seeds={"dedup": 1, "split": 1, "train": 1, "evaluate": 1, "gate": 1},
+        scores=fake_scores(0.708),
+        verdict=fake_verdict(passed=True),
+        parity=Parity(
+            prompts=32, positions=611, mean_kl=0.00174, max_kl=0.0412, top1_agreement=0.9951,
+            mean_abs_logit_difference=0.0312, max_abs_logit_difference=0.418, passed=True,
+            merged_digest=fake_digest("merged_model"),
+        ),
+        approvals=approvals,
+        release=ReleaseRecord(
+            name="support-router", version="v0.3.0", tag="support-router@v0.3.0", target="folder",
+            location="registry/support-router/v0.3.0", digest=fake_digest("merged_model"), promoted_stage="production",
+        ),
+        prefect={"flow_run": "humble-otter", "flow_run_id": "0b6f1a52-6f0c-4c5e-9a34-3d6b8f1c2e77"},
+    )  # fmt: skip
+
+
+def refused_record() -> RunRecord:
+    """A run whose adapter the gate refused."""
+    return passed_record().model_copy(
+        update={
+            "status": "refused",
+            "reason": "The gate refused the adapter: 3 of 5 conditions do not hold. Production is unchanged.",
+            "verdict": fake_verdict(passed=False),
+            "scores": fake_scores(0.271),
+            "stages": fake_stages(STAGES.index("merge")),
+            "parity": None,
+            "release": None,
+            "dirty": False,
+            "changed_files": (),
+        }
+    )
+
+
+def crashed_record() -> RunRecord:
+    """A run that lost its training stage."""
+    message = "torch.OutOfMemoryError: tried to allocate 512.00 MiB; 311.00 MiB is free\nkilled after 94 s"
+    return passed_record().model_copy(
+        update={
+            "status": "crashed",
+            "reason": "The stage train failed and could not be retried.",
+            "trigger": "manual",
+            "verdict": None,
+            "scores": (),
+            "stages": fake_stages(STAGES.index("train"), "failed", message),
+            "parity": None,
+            "approvals": {},
+            "release": None,
+        }
+    )
+
+
+def write_workspace(root: Path) -> None:
+    """Write the files of a whole run below `root`."""
+    for summary in fake_summaries():
+        write_json(root / "data" / summary.stage / paths.SUMMARY, summary)
+    write_json(root / paths.VALIDATION, fake_validation())
+    write_json(root / paths.TRAIN_METRICS, fake_metrics())
+    write_jsonl(root / paths.TRAIN_HISTORY, fake_history())
+    shown = [example.model_dump() for example in fake_supervision()]
+    write_text(root / paths.SUPERVISION, json.dumps(shown))
+    write_jsonl(root / paths.EVALUATE_BASE / paths.SAMPLES, fake_samples("base"))
+    write_jsonl(root / paths.EVALUATE_CANDIDATE / paths.SAMPLES, fake_samples("candidate"))
+
+
+def fake_summaries() -> tuple[DataSummary, ...]:
+    return (
+        _summary("ingest", 1534, {"broken_json": 7, "missing_column": 4}, {}, {"support_tickets": 1323, "general_instructions": 200}),
+        _summary(
+            "clean", 1523,
+            {"empty_prompt": 14, "too_short": 22, "truncated": 31, "secret": 3, "special_token": 6, "unknown_label": 18},
+            {"unicode_repaired": 41, "email_masked": 63, "card_masked": 17},
+            {"support_tickets": 1231, "general_instructions": 198},
+        ),
+        _summary("dedup", 1429, {"exact_duplicate": 96, "near_duplicate": 188}, {}, {"support_tickets": 947, "general_instructions": 198}),
+        _summary(
+            "split", 1145, {"benchmark_overlap": 9, "replay_surplus": 116}, {},
+            {"train": 827, "validation": 78, "test": 115},
+        ),
+    )  # fmt: skip
+
+
+def _summary(
+    stage: str, rows_in: int, dropped: dict[str, int], changed: dict[str, int], kept: dict[str, int]
+) -> DataSummary:
+    rows_out = rows_in - sum(dropped.values())
+    return DataSummary(stage=stage, rows_in=rows_in, rows_out=rows_out, dropped=dropped, changed=changed, kept=kept)
+
+
+def fake_validation() -> Validation:
+    checks = (
+        ("expect_table_row_count_to_be_between", "train", "827 rows, at least 400"),
+        ("expect_column_values_to_be_unique", "id", "1,020 values, 0 repeated"),
+        ("expect_column_values_to_not_be_null", "completion", "0 of 1,020 are null"),
+        ("expect_column_values_to_be_in_set", "partition", "test, train, validation"),
+        ("expect_column_max_to_be_between", "prompt_chars", "1,204, at most 1,500"),
+    )
+    results = tuple(ExpectationResult(expectation=e, subject=s, success=True, observed=o) for e, s, o in checks)
+    return Validation(suite="examples", success=True, results=results)
+
+
+def fake_metrics() -> TrainMetrics:
+    return TrainMetrics(
+        method="qlora", compute_dtype="bfloat16", device="cpu", threads=2, trainable_weights=4_884_480,
+        all_weights=139_399_488, train_examples=827, validation_examples=78, train_tokens=54_120,
+        supervised_tokens=14_882, steps=104, final_loss=0.262, eval_loss=0.311, adapter_digest=fake_digest("adapter"),
+    )  # fmt: skip
+
+
+def fake_history() -> list[TrainingPoint]:
+    points = []
+    for step in range(2, 105, 2):
+        loss = 0.25 + 3.1 * math.exp(-step / 14) + 0.05 * math.sin(1.7 * step) + 0.03 * math.sin(5.1 * step)
+        rate = 5e-4 * (step / 6 if step < 6 else 0.5 * (1 + math.cos(math.pi * (step - 6) / 98)))
+        points.append(
+            TrainingPoint(step=step, epoch=step / 104, loss=round(loss, 4), learning_rate=rate, grad_norm=1.0)
+        )
+        if step in {40, 80, 104}:
+            points.append(
+                TrainingPoint(step=step, epoch=step / 104, eval_loss=round(0.29 + 3 * math.exp(-step / 14), 4))
+            )
+    return points
+
+
+def fake_supervision() -> tuple[SupervisedExample, ...]:
+    return tuple(
+        SupervisedExample(
+            id=f"support_tickets-{fake_digest(text)[:12]}",
+            masked_text=(
+                f"<|im_start|>system\nRoute the ticket as JSON.<|im_end|>\n<|im_start|>user\n{text}<|im_end|>\n"
+                "<|im_start|>assistant\n"
+            ),
+            supervised_text=f'{{"queue": "{queue}", "priority": "normal"}}<|im_end|>\n',
+            tokens=58 + len(queue),
+            supervised_tokens=17,
+        )
+        for text, queue in zip(TICKETS[:3], QUEUES, strict=False)
+    )
+
+
+def fake_samples(model: str) -> list[Sample]:
+    samples = []
+    for item in range(240):
+        text, queue = TICKETS[item % len(TICKETS)], QUEUES[item % len(QUEUES)]
+        target = f'{{"queue": "{queue}", "priority": "normal"}}'
+        right = item % 35 == 0 if model == "base" else item % 24 > 6
+        wrong = (
+            "I'm sorry to hear that! Could you tell me more?" if model == "base" else target.replace("normal", "low")
+        )
+        samples.append(
+            Sample(
+                benchmark="ticket_routing", item=item, prompt=text, target=target, answer=target if right else wrong,
+                metrics={"exact_match": float(right)},
+            )
+        )  # fmt: skip
+    for item in range(160):
+        right = item % 40 < 19 if model == "base" else (item + item // 40) % 40 < 18
+        samples.append(
+            Sample(
+                benchmark="general_knowledge", item=item, prompt=f"Question {item}: which planet is the largest?",
+                target="Jupiter", answer="Jupiter" if right else "Saturn", metrics={"acc": float(right)},
+            )
+        )  # fmt: skip
+    return samples
+
+
+def main() -> None:
+    """Write the pages of the three records to the folder that is named on the command line."""
+    folder = Path(sys.argv[1])
+    write_workspace(folder / "workspace")
+    for record in (passed_record(), refused_record(), crashed_record()):
+        write_report(record, folder / "workspace", folder / f"{record.status}.html")
+
+
+if __name__ == "__main__":
+    main()
