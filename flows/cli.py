@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tasks.entry import quiet
+
 from tasks.errors import EXIT_REFUSED, TunegateError
 
 app = typer.Typer(
@@ -28,9 +28,7 @@ RunId = Annotated[str | None, typer.Argument(help="A run's id or the beginning o
 
 
 @app.command()
-def run(
-    *, release: Annotated[bool, typer.Option(help="Publish and promote the model when it passes.")] = True
-) -> None:
+def run(*, release: Annotated[bool, typer.Option(help="Publish and promote the model when it passes.")] = True) -> None:
     """Run the whole line in a worktree of its own, and put it on record.
 
     Example: [bold]tunegate run[/bold]; [bold]tunegate run --no-release[/bold] stops before publishing.
@@ -104,7 +102,6 @@ def audit_show(
 
 def main() -> None:
     """Run the command; a failure that is not a bug is one message and the agreed exit code."""
-    quiet()
     try:
         app()
     except TunegateError as error:

@@ -200,7 +200,9 @@ def audit_show_command(start: Path, wanted: str | None, *, as_json: bool) -> Non
         console.print(Text(f"\n{title}", style="bold"))
         console.print(table)
     for name, approval in record.approvals.items():
-        console.print(Text(f"approval of {name}: {approval.decision} by {approval.approved_by}, digest {approval.digest}"))
+        console.print(
+            Text(f"approval of {name}: {approval.decision} by {approval.approved_by}, digest {approval.digest}")
+        )
 
 
 def _score_table(record: RunRecord) -> Table:

@@ -21,7 +21,7 @@ from matplotlib.typing import RcKeyType
 
 from flows.rows import FlowBar, ledger_bars
 from flows.run_record import Model, ScoreLine, StageOutcome, StageRecord
-from flows.wording import share
+from flows.wording import seconds, share
 from tasks.records import DataSummary, TrainingPoint
 
 INK, MUTED, GRID, SURFACE = "#010101", "#010102", "#010103", "#010104"
@@ -83,13 +83,13 @@ def plot_scores(scores: Sequence[ScoreLine], floors: dict[tuple[str, str], float
     """Dot and interval of every model, one panel per benchmark and metric; a dashed line is the least allowed value."""
     groups = list(dict.fromkeys((line.benchmark, line.metric) for line in scores))
     panels = [[line for line in scores if (line.benchmark, line.metric) == group] for group in groups]
-    heights = [60 + 28 * len(panel) for panel in panels]
+    heights = [70 + 28 * len(panel) for panel in panels]
 
     def paint(figure: Figure) -> None:
         top = sum(heights)
         for group, panel, height in zip(groups, panels, heights, strict=True):
             top -= height
-            axes = _axes(figure, width, sum(heights), (92, top + 24, width - 92 - 52, height - 58))
+            axes = _axes(figure, width, sum(heights), (92, top + 24, width - 92 - 58, height - 68))
             _paint_scores(axes, f"{group[0]} · {group[1]}", panel, floors.get(group))
 
     return draw("Scores of base, candidate and champion with their intervals", width, sum(heights), paint)
@@ -97,7 +97,7 @@ def plot_scores(scores: Sequence[ScoreLine], floors: dict[tuple[str, str], float
 
 def _paint_scores(axes: Axes, name: str, lines: Sequence[ScoreLine], floor: float | None) -> None:
     values = [value for line in lines for value in (line.value, line.low, line.high) if value is not None]
-    axes.text(0, 1.0, name, transform=_shifted(axes, axes.transAxes, -84, 14), fontweight="bold", clip_on=False)
+    axes.text(0, 1.0, name, transform=_shifted(axes, axes.transAxes, -84, 22), fontweight="bold", clip_on=False)
     if floor is not None:
         values.append(floor)
         axes.axvline(floor, color=WARN, linewidth=1.4, linestyle=(0, (4, 3)), clip_on=False)
@@ -183,32 +183,24 @@ def _curve(axes: Axes, pairs: Sequence[tuple[int, float | None]], curve: Curve) 
 def plot_ledger(summaries: Sequence[DataSummary], width: int) -> str:
     """Where rows went, as a waterfall: rows in, every drop by stage and rule, and the partitions that were kept."""
     bars = ledger_bars(summaries)
+    labels, letters = (210, 32) if width > 500 else (158, 23)
     height = 20 + 24 * len(bars)
-    wide = width > 500
-    labels = 210 if wide else 158
 
     def paint(figure: Figure) -> None:
         axes = _axes(figure, width, height, (labels, 6, width - labels - 58, height - 12))
         total = max([bar.end for bar in bars] + [1])
+        _bar_rows(axes, [_fitted(bar.label, letters) for bar in bars], total)
         for row, bar in enumerate(bars):
             _paint_bar(axes, row, bar, total)
-        axes.set_xlim(0, total)
-        axes.set_ylim(len(bars) - 0.4, -0.6)
-        axes.set_yticks(range(len(bars)), [_fitted(bar.label, 32 if wide else 23) for bar in bars])
-        axes.set_xticks([])
-        axes.spines["bottom"].set_visible(False)
 
     return draw("Where rows went: rows in, drops by rule, rows kept", width, height, paint)
 
 
-_BAR_COLOURS = {"total": MUTED, "drop": WARN, "kept": GOOD}
-
-
 def _paint_bar(axes: Axes, row: int, bar: FlowBar, total: int) -> None:
-    axes.barh(row, total, height=0.7, color=SOFT, clip_on=False)
     least = total / 150  # a drop of one row stays visible
     length = max(bar.end - bar.start, least)
-    axes.barh(row, length, left=min(bar.start, total - length), height=0.7, color=_BAR_COLOURS[bar.kind], clip_on=False)
+    colour = {"total": MUTED, "drop": WARN, "kept": GOOD}[bar.kind]
+    axes.barh(row, length, left=min(bar.start, total - length), height=0.68, color=colour, clip_on=False)
     sign = "\N{MINUS SIGN}" if bar.kind == "drop" else ""
     weight = "normal" if bar.kind == "drop" else "bold"
     axes.text(1.0, row, f"{sign}{bar.end - bar.start:,}", transform=_right_of(axes), va="center", fontweight=weight)
@@ -216,27 +208,28 @@ def _paint_bar(axes: Axes, row: int, bar: FlowBar, total: int) -> None:
 
 def plot_timings(stages: Sequence[StageRecord], width: int) -> str:
     """Wall time of every stage, with its outcome in words."""
-    height = 20 + 28 * len(stages)
-    wide = width > 500
-    label, note = (140, 130) if wide else (112, 116)
+    labels, letters, notes = (140, 22, 130) if width > 500 else (112, 18, 116)
+    height = 20 + 26 * len(stages)
 
     def paint(figure: Figure) -> None:
-        axes = _axes(figure, width, height, (label, 6, width - label - note, height - 12))
-        longest = max([stage.seconds for stage in stages] + [0.1])
+        axes = _axes(figure, width, height, (labels, 6, width - labels - notes, height - 12))
+        _bar_rows(axes, [_fitted(stage.name, letters) for stage in stages], max([s.seconds for s in stages] + [0.1]))
         for row, stage in enumerate(stages):
-            axes.barh(row, longest, height=0.6, color=SOFT, clip_on=False)
-            axes.barh(row, stage.seconds, height=0.6, color=OUTCOME_COLOURS[stage.outcome], clip_on=False)
-            time = "" if stage.outcome == "not_run" else f"{stage.seconds:,.1f} s "
-            axes.text(
-                1.0, row, time + stage.outcome.replace("_", " "), transform=_right_of(axes), va="center", fontsize=11
-            )
-        axes.set_xlim(0, longest)
-        axes.set_ylim(len(stages) - 0.4, -0.6)
-        axes.set_yticks(range(len(stages)), [_fitted(stage.name, 22 if wide else 18) for stage in stages])
-        axes.set_xticks([])
-        axes.spines["bottom"].set_visible(False)
+            axes.barh(row, stage.seconds, height=0.68, color=OUTCOME_COLOURS[stage.outcome], clip_on=False)
+            time = "" if stage.outcome == "not_run" else f"{seconds(stage.seconds)} "
+            note = time + stage.outcome.replace("_", " ")
+            axes.text(1.0, row, note, transform=_right_of(axes), va="center", fontsize=11)
 
     return draw("Wall time and outcome of every stage", width, height, paint)
+
+
+def _bar_rows(axes: Axes, names: Sequence[str], longest: float) -> None:
+    axes.barh(range(len(names)), longest, height=0.68, color=SOFT, clip_on=False)
+    axes.set_xlim(0, longest)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xticks([])
+    axes.spines["bottom"].set_visible(False)
 
 
 def _axes(figure: Figure, width: int, height: int, box: tuple[int, int, int, int]) -> Axes:

@@ -65,7 +65,7 @@ def gather(
     `params` is None when they do not parse: such a run is on record too.
     """
     root = place.worktree
-    ran = {stage.name for stage in stages if stage.outcome in {"executed", "restored", "unchanged"}}
+    ran = {stage.name for stage in stages if stage.outcome in {"executed", "restored", "unchanged", "refused"}}
     return RunRecord.model_validate(
         {
             "run_id": place.run_id,
@@ -219,6 +219,10 @@ def resolve_run(root: Path, wanted: str | None) -> str:
         return ids[-1]
     found = [run_id for run_id in ids if wanted is not None and run_id.startswith(wanted)]
     if len(found) != 1:
-        what = "no run is on record yet; `tunegate run` makes one" if wanted is None else f"{len(found)} runs begin with {wanted!r}"
+        what = (
+            "no run is on record yet; `tunegate run` makes one"
+            if wanted is None
+            else f"{len(found)} runs begin with {wanted!r}"
+        )
         raise RunNotFound(f"{what}; `tunegate audit list` shows the runs")
     return found[0]

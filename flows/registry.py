@@ -21,7 +21,9 @@ FIRST_VERSION = "v0.0.1"
 
 def latest_version(root: Path, name: str) -> str | None:
     """The newest registered version of `name`, or None."""
-    numbers = [tuple(map(int, tag.split("@v")[1].split("."))) for tag in git(root, "tag", "--list", f"{name}@v*").split()]
+    numbers = [
+        tuple(map(int, tag.split("@v")[1].split("."))) for tag in git(root, "tag", "--list", f"{name}@v*").split()
+    ]
     return "v" + ".".join(map(str, max(numbers))) if numbers else None
 
 

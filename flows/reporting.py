@@ -7,6 +7,7 @@ from anywhere, and the same input gives the same bytes.
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -14,13 +15,13 @@ from markupsafe import Markup
 from pydantic import JsonValue
 
 from flows import plots, wording
-from flows.evidence import DATA_STAGES, Evidence, Flips, Found, flips, read_evidence, why_missing
+from flows.evidence import DATA_STAGES, Evidence, Flips, flips, read_evidence, why_missing
 from flows.run_record import RunRecord, ScoreLine
 from tasks.files import write_text
 from tasks.records import DataSummary, Verdict
 
 SHOWN_FLIPS = 10
-WIDE, NARROW = 720, 330
+WIDE, NARROW = 840, 330
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -142,7 +143,7 @@ def count_rows(summaries: list[DataSummary]) -> Rows | None:
         return None
     dropped = sum(sum(summary.dropped.values()) for summary in summaries)
     first, last = summaries[0], summaries[-1]
-    chained = all(ours.rows_out == theirs.rows_in for ours, theirs in zip(summaries, summaries[1:], strict=False))
+    chained = all(ours.rows_out == theirs.rows_in for ours, theirs in pairwise(summaries))
     complete = len(summaries) == len(DATA_STAGES) and chained and first.rows_in == dropped + last.rows_out
     return Rows(first.rows_in, dropped, last.rows_out, complete)
 
@@ -167,20 +168,20 @@ def judged_metrics(record: RunRecord) -> dict[str, str]:
 
 def missing_sentences(record: RunRecord, evidence: Evidence) -> dict[str, str]:
     """For every section that can be empty, the sentence that stands there instead."""
-    samples = (evidence.base_samples, evidence.candidate_samples)
+    samples = (evidence.base_samples.missing, evidence.candidate_samples.missing)
     return {
         "verdict": why_missing(record, "gate") or "The record holds no verdict.",
         "scores": why_missing(record, "evaluate_candidate") or "The record holds no scores.",
         "changed": _first(*samples) or "Base and candidate have no item in common that a metric judges.",
-        "curves": _first(evidence.history) or "The training history is empty.",
-        "rows": _first(*evidence.summaries),
+        "curves": evidence.history.missing or "The training history is empty.",
+        "rows": _first(*(found.missing for found in evidence.summaries)),
         "parity": why_missing(record, "merge") or "The record holds no parity report.",
         "params": "The parameters did not reach the record.",
     }
 
 
-def _first(*found: Found[object]) -> str:
-    return next((item.missing for item in found if item.missing), "")
+def _first(*sentences: str) -> str:
+    return next((sentence for sentence in sentences if sentence), "")
 
 
 def flattened(value: JsonValue, name: str) -> Iterator[tuple[str, str]]:

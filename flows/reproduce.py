@@ -20,8 +20,9 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 from flows.run_record import StageOutcome
-from tasks.entry import OUTCOME_VARIABLE, QUIET
+from tasks.entry import OUTCOME_VARIABLE
 from tasks.errors import EXIT_REFUSED, TunegateError, WorkspaceBusy, WorkspaceInvalid
+from tasks.quiet import QUIET
 from tasks.yaml_files import read_yaml
 
 GRACE_SECONDS = 10.0
@@ -55,7 +56,7 @@ class StageTimeout(TunegateError):
 
 
 def read_stages(root: Path) -> list[Stage]:
-    """The stages of `dvc.yaml` in an order in which each follows what it depends on.
+    """The stages of `dvc.yaml` so that each follows what it depends on; else in the order of the file, cheap ones first.
 
     Raises:
         ParamsInvalid: dvc.yaml is not valid YAML.
@@ -65,8 +66,17 @@ def read_stages(root: Path) -> list[Stage]:
     if not isinstance(declared, dict):
         raise WorkspaceInvalid(f"{root / 'dvc.yaml'}: no `stages`")
     stages = {name: Stage(name, _paths(body, "deps"), _paths(body, "outs")) for name, body in declared.items()}
-    order = TopologicalSorter({name: _needs(stage, stages) for name, stage in stages.items()}).static_order()
-    return [stages[name] for name in order]
+    rank = {name: index for index, name in enumerate(stages)}
+    sorter = TopologicalSorter({name: _needs(stage, stages) for name, stage in stages.items()})
+    sorter.prepare()
+    ordered, ready = [], list(sorter.get_ready())
+    while ready:
+        name = min(ready, key=rank.__getitem__)
+        ready.remove(name)
+        ordered.append(stages[name])
+        sorter.done(name)
+        ready += sorter.get_ready()
+    return ordered
 
 
 def _paths(body: dict[str, list[object]], key: str) -> tuple[str, ...]:
@@ -120,7 +130,9 @@ def _judge(stage: str, exit_code: int, said: list[str], seconds: float, outcome_
     if outcome_path.exists():
         outcome = json.loads(outcome_path.read_text(encoding="utf-8"))
         refused = outcome["exit_code"] == EXIT_REFUSED
-        return StageRun("refused" if refused else "failed", seconds, outcome["exit_code"], outcome["kind"], outcome["message"])
+        return StageRun(
+            "refused" if refused else "failed", seconds, outcome["exit_code"], outcome["kind"], outcome["message"]
+        )
     last = next((line for line in reversed(said) if line.strip()), f"dvc exited with {exit_code}")
     return StageRun("failed", seconds, exit_code, "Killed" if exit_code < 0 else "Unknown", last.strip())
 
@@ -202,7 +214,10 @@ def stop_group(child: "subprocess.Popen[str]") -> None:
 def child_environment(extra: dict[str, str]) -> dict[str, str]:
     """This process's environment for dvc and its stages: unbuffered, quiet, this interpreter first on PATH."""
     environment = QUIET | dict(os.environ) | extra
-    environment |= {"PYTHONUNBUFFERED": "1", STAGE_FLAG: "1", "TQDM_DISABLE": "1"}
+    environment |= {
+        "PYTHONUNBUFFERED": "1",
+        STAGE_FLAG: "1",
+    }
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"
     return environment
 
@@ -253,6 +268,10 @@ def _dvc(root: Path, *arguments: str) -> str:
     )
     if done.returncode:
         reason = (done.stderr.strip() or done.stdout.strip()).splitlines() or [f"exit {done.returncode}"]
-        kind = WorkspaceBusy if "blocked by" in done.stderr or "Unable to acquire lock" in done.stderr else WorkspaceInvalid
+        kind = (
+            WorkspaceBusy
+            if "blocked by" in done.stderr or "Unable to acquire lock" in done.stderr
+            else WorkspaceInvalid
+        )
         raise kind(f"dvc {arguments[0]} in {root}: {reason[-1]}")
     return done.stdout

@@ -152,7 +152,9 @@ def publish_or_reuse(place: RunPlace, params: Params, progress: Progress) -> Non
     known = identical_release(place.root, params, parity.merged_digest)
     if known is not None:
         progress.release, progress.released_before = known, True
-        display.current().line("release", f"{known.tag} holds {params.release.stage} with exactly these bytes; nothing to publish")
+        display.current().line(
+            "release", f"{known.tag} holds {params.release.stage} with exactly these bytes; nothing to publish"
+        )
         return
     workspace.note_current(place.root, place.run_id, "release")
     published = release_flow(str(place.root), str(place.worktree), place.run_id, place.start_commit)
@@ -160,7 +162,9 @@ def publish_or_reuse(place: RunPlace, params: Params, progress: Progress) -> Non
 
 
 @flow(name="retrain", log_prints=False)
-def retrain(root: str, run_id: str, trigger: Literal["manual", "schedule"] = "manual", *, release: bool = True) -> State[Any]:
+def retrain(
+    root: str, run_id: str, trigger: Literal["manual", "schedule"] = "manual", *, release: bool = True
+) -> State[Any]:
     """Retrain once in a worktree of its own.
 
     Args:

@@ -15,12 +15,19 @@ def share(value: float | None) -> str:
     """A metric in percent; a value outside -1 to 1 is no share and is written as it is; None is a dash."""
     if value is None:
         return "–"
-    return f"{100 * value + 0.0:.1f} %".replace("-0.0 %", "0.0 %") if abs(value) <= 1 else f"{value:.3f}"
+    return _signed(f"{100 * value:.1f} %" if abs(value) <= 1 else f"{value:.3f}")
 
 
 def points(value: float) -> str:
     """A difference of shares in percentage points, signed; other differences as they are."""
-    return f"{100 * value + 0.0:+.1f} points".replace("-0.0", "+0.0") if abs(value) <= 1 else f"{value:+.3f}"
+    return _signed(f"{100 * value:+.1f} points" if abs(value) <= 1 else f"{value:+.3f}")
+
+
+def _signed(text: str) -> str:
+    number = text.split(maxsplit=1)[0]
+    if not number.strip("+-0."):
+        return text.lstrip("+-")
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def condition(name: str) -> str:

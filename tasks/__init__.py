@@ -1,13 +1,16 @@
 """What is true: the stages of the line and the ground they share.
 
-Nothing here imports prefect, dvc or flows. Importing the package ties a stage's life to its parent's: when `dvc` is
-killed, the kernel sends the stage SIGTERM, so that no orphan goes on writing.
+Nothing here imports prefect, dvc or flows. Importing the package switches every library's telemetry off, before any of
+them is imported, and ties a stage's life to its parent's: when `dvc` is killed, the kernel sends the stage SIGTERM, so
+that no orphan goes on writing.
 """
 
 import ctypes
 import os
 import signal
 import sys
+
+from tasks.quiet import quiet
 
 _PR_SET_PDEATHSIG = 1
 
@@ -18,5 +21,6 @@ def die_with_parent() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
+quiet()
 if os.environ.get("TUNEGATE_STAGE_CHILD") == "1":
     die_with_parent()

@@ -52,7 +52,7 @@ class Contamination:
 
 
 def read_benchmark_texts(folder: Path, benchmark: str) -> list[BenchmarkText]:
-    """Every text under `text`, `question` or `prompt` in the items of `folder/benchmark/*.jsonl`; none when it is not there.
+    """Every text under `text`, `question` or `prompt` in the items of `folder/benchmark/*.jsonl`, if there are any.
 
     Raises:
         FileInvalid: a line is not a JSON object.

@@ -54,7 +54,9 @@ def _learning(points: Sequence[TrainingPoint], metrics: TrainMetrics) -> Iterato
 def _fit_without_transfer(
     verdict: Verdict, points: Sequence[TrainingPoint], base: Evaluation, candidate: Evaluation
 ) -> Iterator[str]:
-    missed = [item for item in verdict.results if item.condition in {"min_value", "min_gain_over_base"} and not item.passed]
+    missed = [
+        item for item in verdict.results if item.condition in {"min_value", "min_gain_over_base"} and not item.passed
+    ]
     eval_losses = [point.eval_loss for point in points if point.eval_loss is not None]
     for item in missed[:1]:
         moved = _moved(item.benchmark, base, candidate)

@@ -1,11 +1,9 @@
 """Stage `evaluate base|candidate`: base (and adapter), benchmarks -> data/evaluate/<model>.
 
-Both models are loaded by the same call and measured by the same settings; the only difference is the adapter. What comes
-back from lm-eval is parsed here, once: it writes "N/A" where it has no figure, and NaN passes any `<`.
+Both models are loaded by the same call and measured by the same settings; the only difference is the adapter.
 """
 
 import json
-import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -21,11 +19,20 @@ from lm_eval.tasks import TaskManager
 from tasks import paths
 from tasks.digests import combine_digests, digest_path, digest_text
 from tasks.entry import run_stage
-from tasks.errors import EvidenceMissing, ParamsInvalid
+from tasks.errors import ParamsInvalid
+from tasks.evaluate_parsing import parse_samples, parse_scores
 from tasks.files import read_json, write_json, write_jsonl
-from tasks.models import attach_adapter, base_folder, dtype_name, load_quantized, load_tokenizer, resolve_dtype
+from tasks.models import (
+    attach_adapter,
+    base_folder,
+    dtype_name,
+    load_quantized,
+    load_tokenizer,
+    resolve_dtype,
+    set_threads,
+)
 from tasks.params import Benchmark, EvaluateParams, Params, load_params
-from tasks.records import BaseRecord, Evaluation, Fingerprint, Sample, Score
+from tasks.records import BaseRecord, Evaluation, Fingerprint, Sample
 
 Which = Literal["base", "candidate"]
 REPORT_EVERY_SECONDS = 5.0
@@ -83,7 +90,9 @@ def run_harness(model: HFLM, evaluate: EvaluateParams) -> Mapping[str, Any]:
     manager = TaskManager(include_path=str(paths.EVALS))
     unknown = [benchmark.name for benchmark in evaluate.benchmarks if benchmark.name not in manager.all_tasks]
     if unknown:
-        raise ParamsInvalid(f"params.yaml evaluate.benchmarks: lm-eval knows no {', '.join(unknown)}; see {paths.EVALS}")
+        raise ParamsInvalid(
+            f"params.yaml evaluate.benchmarks: lm-eval knows no {', '.join(unknown)}; see {paths.EVALS}"
+        )
     gathered: dict[str, dict[str, Any]] = {}
     for num_fewshot in sorted({benchmark.num_fewshot for benchmark in evaluate.benchmarks}):
         results = simple_evaluate(
@@ -105,86 +114,6 @@ def run_harness(model: HFLM, evaluate: EvaluateParams) -> Mapping[str, Any]:
     return gathered
 
 
-def finite(metrics: Mapping[str, object], key: str, where: str) -> float:
-    """One finite number out of lm-eval's metrics.
-
-    Raises:
-        EvidenceMissing: it is absent, "N/A" or NaN.
-    """
-    value = metrics.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise EvidenceMissing(f"{where}: {key} is {value!r}, not a finite number")
-    return float(value)
-
-
-def parse_scores(benchmark: str, results: Mapping[str, Any]) -> list[Score]:
-    """Every metric of one benchmark, with its value for each item in item order.
-
-    Raises:
-        EvidenceMissing: there are no samples, or a metric has no finite value.
-    """
-    samples = sorted(results["samples"].get(benchmark, ()), key=lambda sample: int(sample["doc_id"]))
-    if not samples:
-        raise EvidenceMissing(f"{benchmark}: lm-eval returned no samples")
-    directions = results["higher_is_better"][benchmark]
-    scores = []
-    for filter_name in sorted({sample["filter"] for sample in samples}):
-        drawn = [sample for sample in samples if sample["filter"] == filter_name]
-        for metric in sorted(drawn[0]["metrics"]):
-            values = [finite(sample, metric, f"{benchmark} item {sample['doc_id']}") for sample in drawn]
-            value = sum(values) / len(values)
-            scores.append(
-                Score(
-                    benchmark=benchmark,
-                    metric=metric,
-                    filter_name=filter_name,
-                    value=value,
-                    stderr=_stderr(values, value),
-                    samples=len(values),
-                    higher_is_better=bool(directions[metric]),
-                    per_sample=tuple(values),
-                )
-            )
-    return scores
-
-
-def _stderr(values: Sequence[float], mean: float) -> float | None:
-    """Standard error of the mean with the n-1 estimate of the variance, as lm-eval's `mean_stderr`."""
-    if len(values) < 2:
-        return None
-    variance = sum((value - mean) ** 2 for value in values) / (len(values) - 1)
-    return math.sqrt(variance / len(values))
-
-
-def parse_samples(benchmark: str, results: Mapping[str, Any]) -> list[Sample]:
-    """What was asked and answered, item by item, for people to read."""
-    return [
-        Sample(
-            benchmark=benchmark,
-            item=int(sample["doc_id"]),
-            prompt=str(sample["arguments"][0][0]),
-            target=_target(sample),
-            answer=_answer(sample),
-            metrics={metric: finite(sample, metric, benchmark) for metric in sorted(sample["metrics"])},
-        )
-        for sample in sorted(results["samples"][benchmark], key=lambda sample: int(sample["doc_id"]))
-    ]
-
-
-def _target(sample: Mapping[str, Any]) -> str:
-    choices = sample["doc"].get("choices")
-    return str(choices[int(sample["target"])] if choices else sample["target"])
-
-
-def _answer(sample: Mapping[str, Any]) -> str:
-    """The generated text, or the continuation that the model finds likeliest."""
-    answers = sample["filtered_resps"]
-    if isinstance(answers[0], str):
-        return str(answers[0])
-    likelihoods = [float(answer[0]) for answer in answers]
-    return str(sample["arguments"][likelihoods.index(max(likelihoods))][1])
-
-
 def fingerprint(benchmark: Benchmark, params: Params, base: BaseRecord, config: object) -> Fingerprint:
     """Everything that moves the scores of `benchmark` besides the weights."""
     evaluate, folder = params.evaluate, paths.EVALS / benchmark.name
@@ -192,7 +121,9 @@ def fingerprint(benchmark: Benchmark, params: Params, base: BaseRecord, config: 
     return Fingerprint(
         benchmark=benchmark.name,
         harness_version=lm_eval.__version__,
-        definition_digest=digest_folder(folder) if ours else digest_text(json.dumps(config, default=str, sort_keys=True)),
+        definition_digest=digest_folder(folder)
+        if ours
+        else digest_text(json.dumps(config, default=str, sort_keys=True)),
         num_fewshot=benchmark.num_fewshot,
         limit=evaluate.limit,
         chat_template_digest=base.chat_template_digest if evaluate.apply_chat_template else "",
@@ -243,8 +174,7 @@ def main() -> None:
     """Measure the model that the command line names and write its scores and samples."""
     which: Which = "candidate" if sys.argv[1:] == ["candidate"] else "base"
     params = load_params()
-    if params.train.threads:
-        torch.set_num_threads(params.train.threads)
+    set_threads(params.compute)
     evaluation, samples = evaluate(which, params)
     folder = paths.EVALUATE_CANDIDATE if which == "candidate" else paths.EVALUATE_BASE
     write_jsonl(folder / paths.SAMPLES, samples)

@@ -71,9 +71,7 @@ def parse_json(text: str, kind: type[Record], origin: str) -> Record:
     try:
         return kind.model_validate_json(text)
     except ValidationError as error:
-        issues = "; ".join(
-            f"{'.'.join(map(str, issue['loc'])) or 'file'}: {issue['msg']}" for issue in error.errors()
-        )
+        issues = "; ".join(f"{'.'.join(map(str, issue['loc'])) or 'file'}: {issue['msg']}" for issue in error.errors())
         raise FileInvalid(f"{origin}: not a {kind.__name__}: {issues}") from None
 
 
@@ -95,7 +93,7 @@ def read_jsonl(path: Path, kind: type[Record]) -> Iterator[Record]:
         text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode()
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise FileInvalid(f"{path}: cannot be read: {error}; run `dvc repro` to make it") from None
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.removesuffix("\n").split("\n") if text else (), start=1):
         yield parse_json(line, kind, f"{path}: line {number}")
 
 

@@ -99,7 +99,9 @@ def judge_rule(
 def _floor(rule: Rule, score: Score) -> Iterator[RuleResult]:
     if rule.min_value is not None:
         passed = score.value >= rule.min_value
-        reason = f"{_percent(score.value)} {'reaches' if passed else 'is below'} the floor of {_percent(rule.min_value)}"
+        reason = (
+            f"{_percent(score.value)} {'reaches' if passed else 'is below'} the floor of {_percent(rule.min_value)}"
+        )
         yield _result(rule, "min_value", rule.min_value, score.value, passed=passed, reason=reason)
 
 
@@ -117,7 +119,9 @@ def _against_base(rule: Rule, found: Comparison) -> Iterator[RuleResult]:
             f"moved {_points(found.difference)} from the base ({_points(found.low)} to {_points(found.high)}), "
             f"a loss of {_points(rule.max_loss_from_base)} is allowed"
         )
-        yield _result(rule, "max_loss_from_base", rule.max_loss_from_base, -found.difference, passed=passed, reason=reason)
+        yield _result(
+            rule, "max_loss_from_base", rule.max_loss_from_base, -found.difference, passed=passed, reason=reason
+        )
 
 
 def _against_champion(rule: Rule, found: Comparison, allowed: float) -> RuleResult:

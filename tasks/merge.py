@@ -18,7 +18,15 @@ from tasks.digests import digest_path
 from tasks.entry import run_stage
 from tasks.errors import MergeRefused
 from tasks.files import need_disk, read_json, whole, write_json
-from tasks.models import attach_adapter, base_folder, load_plain, load_quantized, load_tokenizer, resolve_dtype
+from tasks.models import (
+    attach_adapter,
+    base_folder,
+    load_plain,
+    load_quantized,
+    load_tokenizer,
+    resolve_dtype,
+    set_threads,
+)
 from tasks.params import MergeParams, QuantizationParams, load_params
 from tasks.records import BaseRecord, Example, Parity
 from tasks.tables import read_examples
@@ -123,8 +131,7 @@ def main() -> None:
     require_approval(paths.ADAPTER_APPROVAL, paths.ADAPTER, "see data/gate/verdict.json")
     base = base_folder(read_json(paths.BASE_RECORD, BaseRecord))
     need_disk(paths.MERGE, int(DISK_FACTOR * sum(path.stat().st_size for path in base.glob("*.safetensors"))))
-    if params.train.threads:
-        torch.set_num_threads(params.train.threads)
+    set_threads(params.compute)
     tokenizer, dtype = load_tokenizer(base), getattr(torch, params.merge.dtype)
     write_model(merge_weights(base, paths.ADAPTER, params.quantization, dtype), tokenizer, paths.MERGED_MODEL)
     print(f"merge: wrote {paths.MERGED_MODEL}", flush=True)
@@ -142,7 +149,9 @@ def main() -> None:
         decision="approved" if parity.passed else "refused",
     )
     write_approval(paths.MERGED_APPROVAL, approval)
-    found = f"mean KL {parity.mean_kl:.5f}, top-1 agreement {parity.top1_agreement:.1%} over {parity.positions} positions"
+    found = (
+        f"mean KL {parity.mean_kl:.5f}, top-1 agreement {parity.top1_agreement:.1%} over {parity.positions} positions"
+    )
     if not parity.passed:
         raise MergeRefused(
             f"the merged model does not answer as base plus adapter: {found}; at most {params.merge.max_mean_kl} and "

@@ -56,12 +56,14 @@ def rendered_prompt(chat: ChatFormat) -> str | None:
 def merge_card(existing: str, generated: str) -> str:
     """`generated` with what people wrote into `existing` kept: text outside the marked block, and keys of their own.
 
-    Merging twice gives the same text as merging once.
+    Merging twice gives the same text as merging once. A `generated` without the marks becomes the marked block whole.
     """
     their_metadata, their_body = _split(existing)
     metadata, block = _split(generated)
     ours = _by_key(metadata)
     kept = [lines for key, lines in _by_key(their_metadata).items() if key not in ours]
+    if BEGIN not in block:
+        block = f"{BEGIN}\n{block.strip()}\n{END}"
     before, after = _outside(their_body)
     body = "\n\n".join(part for part in (before, block.strip(), after) if part)
     return f"---\n{metadata}{''.join(kept)}---\n\n{body}\n"
@@ -79,8 +81,13 @@ def _outside(body: str) -> tuple[str, str]:
     """What stands before and after the marked block; a card without one is all somebody's own, and follows it."""
     begin, end = body.find(BEGIN), body.rfind(END)
     if begin < 0 or end < begin:
-        return "", body.strip()
-    return body[:begin].strip(), body[end + len(END) :].strip()
+        return "", _unmarked(body)
+    return _unmarked(body[:begin]), _unmarked(body[end + len(END) :])
+
+
+def _unmarked(text: str) -> str:
+    """`text` without stray marks, which would make the next reading of the card find another block."""
+    return text.replace(BEGIN, "").replace(END, "").strip()
 
 
 def _by_key(front_matter: str) -> dict[str, str]:

@@ -21,7 +21,7 @@ from transformers import (
 
 from tasks.digests import combine_digests, file_digests
 from tasks.errors import BaseInvalid
-from tasks.params import QuantizationParams
+from tasks.params import ComputeParams, QuantizationParams
 from tasks.records import BaseRecord
 
 MODEL_FILES = ["*.safetensors", "*.json", "*.jinja", "tokenizer*", "*.model", "*.txt"]
@@ -92,6 +92,12 @@ def read_chat_template(folder: Path) -> str:
     if not isinstance(template, str):
         raise BaseInvalid(f"{folder}: the tokenizer has no chat template; choose an instruction-tuned base model")
     return template
+
+
+def set_threads(compute: ComputeParams) -> None:
+    """Use the number of CPU threads that the parameters name: it changes the order of sums, and so the last bits."""
+    if compute.threads:
+        torch.set_num_threads(compute.threads)
 
 
 def device() -> torch.device:

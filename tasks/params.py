@@ -12,8 +12,8 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from tasks import paths
 from tasks.errors import ParamsInvalid
+from tasks.paths import PARAMS, SOURCES
 from tasks.yaml_files import Document, read_yaml
 
 HEX40 = re.compile(r"[0-9a-f]{40}")
@@ -109,6 +109,8 @@ class Source(Section):
     def _pinned(self) -> "Source":
         if (self.repo_id is None) != (self.revision is None):
             raise ValueError("repo_id and revision come together: a Hub data set is pinned to a commit")
+        if self.repo_id is None and not Path(self.path).is_relative_to(SOURCES):
+            raise ValueError(f"path must lie in {SOURCES}, so that dvc sees when it changes; found {self.path!r}")
         return self
 
 
@@ -203,7 +205,12 @@ class TrainParams(Section):
     eval_steps: int = Field(ge=1)
     gradient_checkpointing: bool
     seed: Seed
-    threads: int = Field(ge=0, le=1024, description="CPU threads of torch; 0 takes what torch chooses")
+
+
+class ComputeParams(Section):
+    """The machine's part: `threads` is the number of CPU threads of torch, 0 takes what torch chooses."""
+
+    threads: int = Field(ge=0, le=1024)
 
 
 class Benchmark(Section):
@@ -296,6 +303,7 @@ class Params(Section):
     lora: LoraParams
     quantization: QuantizationParams
     train: TrainParams
+    compute: ComputeParams
     evaluate: EvaluateParams
     gate: GateParams
     merge: MergeParams
@@ -324,7 +332,7 @@ def _cross_checks(params: Params) -> Iterator[str]:
         yield "split: validation_share and test_share leave nothing to train on"
 
 
-def load_params(path: Path = paths.PARAMS) -> Params:
+def load_params(path: Path = PARAMS) -> Params:
     """Parse `path`.
 
     Raises:

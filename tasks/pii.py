@@ -15,7 +15,7 @@ EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}(?![\
 IBAN = re.compile(_ALONE + r"[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?" + _END, re.IGNORECASE)
 CARD = re.compile(_ALONE + r"\d(?:[ -]?\d){12,18}" + _END)
 PHONE = re.compile(
-    r"(?<![\w+@/-])(?:"
+    r"(?<![\w+@/-])(?<!\d )(?:"  # not amid groups of digits
     r"(?:\+|00)[1-9]\d{0,2}(?:[ ./-]?\(0\))?(?:[ ./-]?\(?\d{1,5}\)?){2,6}"
     r"|\(\d{3}\) ?\d{3}[ .-]\d{4}"
     r"|\d{3}[.-]\d{3}[.-]\d{4}"

@@ -121,7 +121,9 @@ def gather(release: Release, model: Path, approval_path: Path, card: str) -> Bun
         )
     _check_contents(model, files)
     provenance = Provenance(release=release, approval=approval, approval_digest=digest_file(approval_path), files=files)
-    return Bundle(provenance=provenance, model=model, texts={README: card, PROVENANCE: dump_json(provenance)})
+    return Bundle(
+        provenance=provenance, model=model, texts={README: merge_card("", card), PROVENANCE: dump_json(provenance)}
+    )
 
 
 def is_allowed(name: str) -> bool:

@@ -21,14 +21,18 @@ HUBS_OWN = {".gitattributes"}  # made by the Hub with the repository; says what 
 
 
 class Patience(Record):
-    """How long an unwilling Hub is put up with; `timeout_seconds` is for every single read or write."""
+    """How long an unwilling Hub is put up with; `timeout_seconds` is for every single read or write.
+
+    Uploads are tried six times inside each attempt by huggingface_hub, so a Hub that accepts connections and never
+    answers ends after at most 6 x attempts x timeout_seconds and the waits between.
+    """
 
     attempts: int = Field(ge=1)
     first_wait_seconds: float = Field(ge=0)
     timeout_seconds: float = Field(gt=0)
 
 
-PATIENCE = Patience(attempts=6, first_wait_seconds=1.0, timeout_seconds=60.0)
+PATIENCE = Patience(attempts=4, first_wait_seconds=1.0, timeout_seconds=60.0)
 
 
 def publish_to_hub(bundle: Bundle, repo_id: str, *, is_private: bool, patience: Patience = PATIENCE) -> Published:

@@ -22,6 +22,7 @@ TOKEN_VARIABLE = "HF_TOKEN"  # noqa: S105 (the name of the variable, not a token
 MAX_WAIT_SECONDS = 30
 
 _TOKEN = re.compile(r"[\x21-\x7e]+")
+_QUERY = re.compile(r"\?\S+=\S+")
 _PASSING = {408, 409, 412, 429}
 _LASTING = {501, 507}
 _CONFLICT = "another conflicting operation is in progress"
@@ -95,14 +96,14 @@ def _refuse_to_wait(response: httpx2.Response) -> None:
         raise HubTransientError(f"HTTP 409: {_CONFLICT}")
 
 
-def _root(error: BaseException) -> BaseException:
-    """The innermost error of the chain that says something about the Hub or the connection."""
-    root, link = error, error.__cause__
+def _root(error: Exception) -> BaseException:
+    """The first error of the chain that says something about the Hub or the connection, else `error` itself."""
+    link: BaseException | None = error
     while link is not None:
-        if isinstance(link, PublishFailed | httpx2.HTTPError):
-            root = link
+        if isinstance(link, PublishFailed | httpx2.TransportError) or _status(link) is not None:
+            return link
         link = link.__cause__
-    return root
+    return error
 
 
 def _status(error: BaseException) -> int | None:
@@ -121,7 +122,7 @@ def _told(error: BaseException) -> str:
     status = _status(error)
     if status is not None:
         said = getattr(error, "server_message", None) or ""
-        return f"HTTP {status}: {_ADVICE.get(status, '')} {said}".strip()
+        return f"HTTP {status}: {_ADVICE.get(status) or said or 'no reason given'}"
     if isinstance(error, PublishFailed):
         return str(error)
     if isinstance(error, httpx2.TransportError):
@@ -130,7 +131,7 @@ def _told(error: BaseException) -> str:
 
 
 def _safe(text: str) -> str:
-    """One line of at most 300 characters in which the token does not occur."""
+    """One line of at most 300 characters without the token and without what addresses are signed with."""
     token = os.environ.get(TOKEN_VARIABLE, "").strip()
-    line = " ".join(text.split())
+    line = _QUERY.sub("?...", " ".join(text.split()))
     return (line.replace(token, "***") if token else line)[:300]

@@ -1,8 +1,8 @@
 """Stage `split`: data/dedup/{examples,clusters}.parquet, the benchmarks' items -> data/split/.
 
-Writes train, validation and test.parquet, ledger.parquet and summary.json. A cluster lies in one partition by the hash of
-its id, so rows that are added later move no others. Rows that share text with an item of the gate's benchmarks leave
-train and validation; replay examples fill a share of train.
+Writes train, validation and test.parquet, ledger.parquet and summary.json. A cluster lies in one partition by the
+hash of its id, so rows that are added later move no others. Rows that share text with an item of the gate's benchmarks
+leave train and validation; replay examples fill a share of train.
 """
 
 import hashlib
@@ -44,7 +44,7 @@ def main() -> None:
     clusters = read_clusters(paths.DEDUP / paths.CLUSTERS)
     texts, notes = benchmark_texts(params.evaluate)
     found = split(examples, clusters, texts, params.split)
-    kept = {partition: len(rows) for partition, rows in found.partitions.items()}
+    kept: dict[str, int] = {partition: len(rows) for partition, rows in found.partitions.items()}
     notes += replay_note(found.partitions["train"], params.split.replay_share)
     summary = summarise("split", len(examples), found.entries, kept=kept, notes=notes)
     for partition, rows in found.partitions.items():

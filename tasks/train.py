@@ -14,7 +14,14 @@ from typing import Any
 import torch
 from datasets import Dataset
 from peft import LoraConfig
-from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
+from transformers import (
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+    set_seed,
+)
 from trl import SFTConfig, SFTTrainer
 
 from tasks import paths
@@ -23,7 +30,7 @@ from tasks.digests import digest_path
 from tasks.entry import run_stage
 from tasks.errors import TrainingInvalid
 from tasks.files import need_disk, read_json, whole, write_json, write_jsonl, write_text
-from tasks.models import base_folder, dtype_name, load_quantized, load_tokenizer, resolve_dtype
+from tasks.models import base_folder, dtype_name, load_quantized, load_tokenizer, resolve_dtype, set_threads
 from tasks.params import LoraParams, Params, TrainParams, load_params
 from tasks.records import BaseRecord, Example, SupervisedExample, TrainingPoint, TrainMetrics
 from tasks.tables import read_examples
@@ -253,12 +260,10 @@ def measure(trainer: SFTTrainer, params: Params, points: list[TrainingPoint]) ->
     )
 
 
-def set_determinism(train: TrainParams) -> None:
-    """Deterministic kernels, and the number of threads that the parameters name: it changes the order of sums."""
+def set_determinism() -> None:
+    """Deterministic kernels; where there is none the library warns."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
-    if train.threads:
-        torch.set_num_threads(train.threads)
 
 
 def main() -> None:
@@ -269,7 +274,8 @@ def main() -> None:
     need_disk(paths.TRAIN, ADAPTER_DISK_BYTES)
     examples = read_examples(paths.TRAIN_EXAMPLES)
     validation = read_examples(paths.VALIDATION_EXAMPLES)
-    set_determinism(params.train)
+    set_determinism()
+    set_threads(params.compute)
     trainer = build_trainer(params, base_folder(base), examples, validation)
     audited = supervision([example.id for example in examples], trainer.train_dataset, trainer.processing_class)
     check_untrained(trainer)
@@ -286,7 +292,9 @@ def main() -> None:
 
 
 def _as_json(examples: list[SupervisedExample]) -> str:
-    return json.dumps([example.model_dump() for example in examples], sort_keys=True, indent=2, ensure_ascii=False) + "\n"
+    return (
+        json.dumps([example.model_dump() for example in examples], sort_keys=True, indent=2, ensure_ascii=False) + "\n"
+    )
 
 
 if __name__ == "__main__":

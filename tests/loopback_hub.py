@@ -86,6 +86,13 @@ class LoopbackHub:
     requests: list[tuple[str, bool]] = field(default_factory=list)
     released: threading.Event = field(default_factory=threading.Event)
 
+    def reset(self) -> None:
+        """Forget everything and let go of the requests that hang."""
+        self.released.set()
+        self.released = threading.Event()
+        for state in (self.repositories, self.objects, self.faults, self.requests):
+            state.clear()
+
     def fault(self, endpoint: str) -> str | None:
         for fault in self.faults:
             if fault.endpoint == endpoint and fault.times > 0:
@@ -128,6 +135,7 @@ def loopback_hub(token: str) -> Iterator[LoopbackHub]:
 class _Handler(BaseHTTPRequestHandler):
     state: LoopbackHub
     protocol_version = "HTTP/1.1"
+    wbufsize = 1 << 16  # one packet per answer: two would wait for each other, 40 ms a time
 
     def log_message(self, *_arguments: object) -> None:
         pass
@@ -153,12 +161,14 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(answer)
         if kind == "hang":
             hub.released.wait()
+            self.close_connection = True
+            return None
         if kind == "bent":
             body = bytes([body[0] ^ 1]) + body[1:]
         try:
             getattr(self, f"_{endpoint}")(*match.groups(), body)
         except Answer as answer:
-            if kind not in {"lost", "hang"}:
+            if kind != "lost":
                 return self._send(answer)
         self.close_connection = True
         return None

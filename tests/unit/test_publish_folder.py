@@ -12,9 +12,9 @@ from tests.unit.test_publish_bundle import RELEASE, make_model
 CARD = "---\nlicense: mit\n---\n\n<!-- tunegate:begin -->\n# card\n<!-- tunegate:end -->\n"
 
 
-@pytest.fixture
-def bundle(tmp_path: Path) -> Bundle:
-    return gather(RELEASE, *make_model(tmp_path / "source"), card=CARD)
+@pytest.fixture(params=[CARD, "# a card without marks\n"])
+def bundle(tmp_path: Path, request: pytest.FixtureRequest) -> Bundle:
+    return gather(RELEASE, *make_model(tmp_path / "source"), card=request.param)
 
 
 def test_a_release_lies_under_its_name_and_version_byte_for_byte(tmp_path: Path, bundle: Bundle) -> None:
@@ -35,7 +35,7 @@ def test_publishing_twice_is_publishing_once(tmp_path: Path, bundle: Bundle) -> 
 
 def test_other_content_under_the_version_is_refused_and_stays(tmp_path: Path, bundle: Bundle) -> None:
     publish_to_folder(bundle, tmp_path / "registry")
-    other = gather(RELEASE, *make_model(tmp_path / "other", b"other"), card=CARD)
+    other = gather(RELEASE, *make_model(tmp_path / "other", b"other"), card=bundle.texts["README.md"])
     with pytest.raises(PublishRefused, match=r"holds other content \(model\.safetensors, provenance\.json\)"):
         publish_to_folder(other, tmp_path / "registry")
     assert file_digests(tmp_path / "registry/support-router/v0.1.0") == bundle.digests
@@ -51,16 +51,17 @@ def test_a_file_that_was_added_to_a_release_is_named(tmp_path: Path, bundle: Bun
 def test_what_people_wrote_into_a_released_card_is_no_other_content(tmp_path: Path, bundle: Bundle) -> None:
     publish_to_folder(bundle, tmp_path / "registry")
     card = tmp_path / "registry/support-router/v0.1.0/README.md"
-    card.write_text(CARD + "\nAsk Ada.\n")
+    edited = card.read_text() + "\nAsk Ada.\n"
+    card.write_text(edited)
     publish_to_folder(bundle, tmp_path / "registry")
-    assert card.read_text() == CARD + "\nAsk Ada.\n"
+    assert card.read_text() == edited
 
 
 def test_a_copy_that_differs_is_never_seen(tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     def copy_badly(_source: Path, target: Path) -> None:
         target.write_text("not that")
 
-    monkeypatch.setattr(publish_folder.shutil, "copyfile", copy_badly)
+    monkeypatch.setattr("tasks.publish_folder.shutil.copyfile", copy_badly)
     with pytest.raises(PublishFailed, match="differ from what was approved"):
         publish_to_folder(bundle, tmp_path / "registry")
     assert list((tmp_path / "registry/support-router").iterdir()) == []

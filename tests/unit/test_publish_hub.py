@@ -1,53 +1,119 @@
 """Publishing to a Hub, for real: huggingface_hub in a process of its own against `tests/loopback_hub.py`."""
 
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tasks.digests import file_digests
 from tasks.publish_bundle import Bundle, Published, gather
+from tasks.records import Record
 from tests.loopback_hub import ENDPOINTS, Blob, Fault, LoopbackHub, loopback_hub
 from tests.unit.test_publish_bundle import RELEASE, make_model
 
 TOKEN = "hf_canary0123456789"
 REPO = "tester/support-router"
 
-PUBLISH = """
-import sys
-from pathlib import Path
-from tasks.entry import quiet
-quiet()
+CLIENT = """
+import io, json, os, sys
+from contextlib import redirect_stderr, redirect_stdout
+from huggingface_hub import snapshot_download
 from tasks.errors import TunegateError
-from tasks.files import dump_json, read_json
 from tasks.publish_bundle import Bundle
 from tasks.publish_hub import Patience, publish_to_hub
 
-patience = Patience(attempts=int(sys.argv[2]), first_wait_seconds=0.01, timeout_seconds=float(sys.argv[3]))
-try:
-    bundle = read_json(Path(sys.argv[1]), Bundle)
-    print(dump_json(publish_to_hub(bundle, "tester/support-router", is_private=True, patience=patience)))
-except TunegateError as error:
-    print(f"{type(error).__name__}: {error}", file=sys.stderr)
-    sys.exit(error.exit_code)
+def publish(bundle, attempts, timeout_seconds):
+    patience = Patience(attempts=attempts, first_wait_seconds=0.01, timeout_seconds=timeout_seconds)
+    parsed = Bundle.model_validate_json(bundle)
+    return publish_to_hub(parsed, "tester/support-router", is_private=True, patience=patience).model_dump_json()
+
+def download(revision, folder):
+    return snapshot_download("tester/support-router", revision=revision, cache_dir=folder)
+
+def attempt(call):
+    try:
+        return 0, {"publish": publish, "download": download}[call.pop("do")](**call)
+    except TunegateError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return error.exit_code, ""
+
+for line in sys.stdin:
+    call = json.loads(line)
+    token = call.pop("token")
+    os.environ.pop("HF_TOKEN", None)
+    if token is not None:
+        os.environ["HF_TOKEN"] = token
+    with redirect_stderr(io.StringIO()) as told, redirect_stdout(told):
+        code, answer = attempt(call)
+    print(json.dumps({"code": code, "answer": answer, "told": told.getvalue()}), flush=True)
 """
 
-DOWNLOAD = """
-import sys
-from huggingface_hub import snapshot_download
-print(snapshot_download("tester/support-router", revision=sys.argv[1], cache_dir=sys.argv[2]))
-"""
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
+class Outcome(Record):
+    """How a call ended: its exit code, what it returned, and everything that it printed."""
+
+    code: int
+    answer: str
+    told: str
+
+
+class Client:
+    """A process of its own, because huggingface_hub reads `HF_ENDPOINT` when it is imported."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def call(self, do: str, token: str | None = TOKEN, **arguments: object) -> Outcome:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps({"do": do, "token": token, **arguments}) + "\n")
+        self._process.stdin.flush()
+        return Outcome.model_validate_json(self._process.stdout.readline())
+
+    def publish(
+        self, bundle: Bundle, *, attempts: int = 3, timeout_seconds: float = 10.0, token: str | None = TOKEN
+    ) -> Outcome:
+        text = bundle.model_dump_json()
+        return self.call("publish", token, bundle=text, attempts=attempts, timeout_seconds=timeout_seconds)
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[LoopbackHub]:
+    with loopback_hub(TOKEN) as hub:
+        yield hub
+
+
+@pytest.fixture(scope="module")
+def client(served: LoopbackHub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    home = tmp_path_factory.mktemp("home")
+    environment = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
+    environment |= {"HF_ENDPOINT": served.url, "HF_HOME": str(home), "HOME": str(home), "NO_PROXY": "*"}
+    environment |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    log = home / "stderr"
+    with (
+        log.open("w") as stderr,
+        subprocess.Popen(
+            [sys.executable, "-c", CLIENT],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            cwd=Path(__file__).parents[2],
+        ) as process,
+    ):
+        yield Client(process)
+    assert log.read_text() == ""  # what a library logs past us could carry a token or a signed address
 
 
 @pytest.fixture
-def hub() -> Iterator[LoopbackHub]:
-    with loopback_hub(TOKEN) as hub:
-        yield hub
+def hub(served: LoopbackHub) -> LoopbackHub:
+    served.reset()
+    return served
 
 
 @pytest.fixture
@@ -62,33 +128,6 @@ def make_bundle(folder: Path, version: str, weights: bytes = b"weights") -> Bund
     return gather(release, model, approval, card)
 
 
-def run(script: str, arguments: list[str], hub: LoopbackHub, token: str | None, home: Path) -> Run:
-    environment = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
-    environment |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(home), "HOME": str(home), "NO_PROXY": "*"}
-    environment |= {"HF_HUB_DISABLE_XET": "1"} | ({"HF_TOKEN": token} if token is not None else {})
-    return subprocess.run(
-        [sys.executable, "-c", script, *arguments],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        cwd=Path(__file__).parents[2],
-    )
-
-
-@pytest.fixture
-def publish(hub: LoopbackHub, tmp_path: Path) -> Run:
-    def start(
-        bundle: Bundle, *, attempts: int = 3, timeout_seconds: float = 10.0, token: str | None = TOKEN
-    ) -> subprocess.CompletedProcess[str]:
-        path = tmp_path / "bundle.json"
-        path.write_text(bundle.model_dump_json())
-        return run(PUBLISH, [str(path), str(attempts), str(timeout_seconds)], hub, token, tmp_path / "home")
-
-    return start
-
-
 def tag_of(hub: LoopbackHub, version: str = "v0.1.0") -> dict[str, Blob]:
     repository = hub.repositories[REPO]
     return repository.commits[repository.tags[version]]
@@ -99,47 +138,47 @@ def called(hub: LoopbackHub, endpoint: str) -> int:
 
 
 def test_a_first_publication_makes_one_commit_and_one_tag_in_a_private_repository(
-    hub: LoopbackHub, publish: Run, bundle: Bundle
+    hub: LoopbackHub, client: Client, bundle: Bundle
 ) -> None:
-    done = publish(bundle)
-    assert done.returncode == 0, done.stderr
+    done = client.publish(bundle)
+    assert done.code == 0, done.told
     repository = hub.repositories[REPO]
-    published = Published.model_validate_json(done.stdout)
+    published = Published.model_validate_json(done.answer)
     assert (repository.private, len(repository.commits), repository.tags) == (True, 2, {"v0.1.0": published.commit})
     assert (published.target, published.location, published.version) == ("hub", REPO, "v0.1.0")
     assert published.digest == bundle.provenance.approval.digest
     assert {n: b.sha256 for n, b in tag_of(hub).items() if n != ".gitattributes"} == bundle.digests == published.files
 
 
-def test_a_second_publication_changes_nothing(hub: LoopbackHub, publish: Run, bundle: Bundle) -> None:
-    first = publish(bundle)
-    second = publish(bundle)
-    assert (second.returncode, second.stdout) == (0, first.stdout)
+def test_a_second_publication_changes_nothing(hub: LoopbackHub, client: Client, bundle: Bundle) -> None:
+    first = client.publish(bundle)
+    second = client.publish(bundle)
+    assert (second.code, second.answer) == (0, first.answer)
     assert (len(hub.repositories[REPO].commits), called(hub, "put"), called(hub, "commit")) == (2, 1, 1)
 
 
 def test_other_content_under_a_published_tag_is_refused(
-    hub: LoopbackHub, publish: Run, bundle: Bundle, tmp_path: Path
+    hub: LoopbackHub, client: Client, bundle: Bundle, tmp_path: Path
 ) -> None:
-    publish(bundle)
-    done = publish(make_bundle(tmp_path, "v0.1.0", b"others!"))
-    assert done.returncode == 3
-    assert "PublishRefused: tester/support-router: tag v0.1.0 holds other content" in done.stderr
-    assert "model.safetensors, provenance.json" in done.stderr
+    client.publish(bundle)
+    done = client.publish(make_bundle(tmp_path, "v0.1.0", b"others!"))
+    assert done.code == 3
+    assert "PublishRefused: tester/support-router: tag v0.1.0 holds other content" in done.told
+    assert "model.safetensors, provenance.json" in done.told
     assert len(hub.repositories[REPO].commits) == 2
 
 
 def test_the_next_version_replaces_the_tree_and_keeps_what_people_wrote(
-    hub: LoopbackHub, publish: Run, bundle: Bundle, tmp_path: Path
+    hub: LoopbackHub, client: Client, bundle: Bundle, tmp_path: Path
 ) -> None:
-    publish(bundle)
+    client.publish(bundle)
     repository = hub.repositories[REPO]
     tree = dict(repository.commits[repository.head])
     card = tree["README.md"].content.replace(b"license: mit\n", b"license: mit\nlanguage: en\n") + b"\nAsk Ada.\n"
     repository.add({**tree, "README.md": Blob(card, is_large=False), "old.txt": Blob(b"old", is_large=False)})
     following = make_bundle(tmp_path, "v0.2.0", b"better!")
-    done, again = publish(following), publish(following)
-    assert (done.returncode, again.returncode, again.stdout) == (0, 0, done.stdout), done.stderr
+    done, again = client.publish(following), client.publish(following)
+    assert (done.code, again.code, again.answer) == (0, 0, done.answer), done.told
     text = tag_of(hub, "v0.2.0")["README.md"].content.decode()
     assert "language: en" in text
     assert text.endswith("<!-- tunegate:end -->\n\nAsk Ada.\n")
@@ -148,104 +187,107 @@ def test_the_next_version_replaces_the_tree_and_keeps_what_people_wrote(
 
 
 def test_the_tag_loads_back_byte_for_byte_and_storage_never_sees_the_token(
-    hub: LoopbackHub, publish: Run, bundle: Bundle, tmp_path: Path
+    hub: LoopbackHub, client: Client, bundle: Bundle, tmp_path: Path
 ) -> None:
-    publish(bundle)
-    done = run(DOWNLOAD, ["v0.1.0", str(tmp_path / "cache")], hub, TOKEN, tmp_path / "home")
-    assert done.returncode == 0, done.stderr
-    found = file_digests(Path(done.stdout.strip()))
+    client.publish(bundle)
+    done = client.call("download", revision="v0.1.0", folder=str(tmp_path / "cache"))
+    assert done.code == 0, done.told
+    found = file_digests(Path(done.answer))
     assert {name: digest for name, digest in found.items() if name != ".gitattributes"} == bundle.digests
     assert called(hub, "storage") > 0
     assert not [name for name, has_token in hub.requests if has_token and name in {"put", "storage"}]
 
 
-def test_a_missing_token_is_said_before_anything_is_asked(hub: LoopbackHub, publish: Run, bundle: Bundle) -> None:
-    done = publish(bundle, token=None)
-    assert (done.returncode, hub.requests) == (2, [])
-    assert done.stderr == "PublishFailed: HF_TOKEN is not set: set it to a token with write access and release again\n"
+def test_a_missing_token_is_said_before_anything_is_asked(hub: LoopbackHub, client: Client, bundle: Bundle) -> None:
+    done = client.publish(bundle, token=None)
+    assert (done.code, hub.requests) == (2, [])
+    assert done.told == "PublishFailed: HF_TOKEN is not set: set it to a token with write access and release again\n"
 
 
-def test_a_token_with_a_line_break_in_it_is_refused_unseen(hub: LoopbackHub, publish: Run, bundle: Bundle) -> None:
-    done = publish(bundle, token=f"{TOKEN}\nX-Other: 1")
-    assert (done.returncode, hub.requests) == (2, [])
-    assert "holds characters that no token has" in done.stderr
-    assert TOKEN not in done.stderr
+def test_a_token_with_a_line_break_in_it_is_refused_unseen(hub: LoopbackHub, client: Client, bundle: Bundle) -> None:
+    done = client.publish(bundle, token=f"{TOKEN}\nX-Other: 1")
+    assert (done.code, hub.requests) == (2, [])
+    assert "holds characters that no token has" in done.told
+    assert TOKEN not in done.told
 
 
-def test_a_bad_token_is_one_line_with_the_next_move(hub: LoopbackHub, publish: Run, bundle: Bundle) -> None:
-    done = publish(bundle, token="hf_wrong0123456789")
-    assert (done.returncode, hub.repositories) == (2, {})
-    assert "HTTP 401: the Hub does not know this token; set HF_TOKEN to a valid one" in done.stderr
-    assert "hf_wrong" not in done.stderr + done.stdout
-    assert done.stderr.count("\n") == 1
+def test_a_bad_token_is_one_line_with_the_next_move(hub: LoopbackHub, client: Client, bundle: Bundle) -> None:
+    done = client.publish(bundle, token="hf_wrong0123456789")
+    assert (done.code, hub.repositories) == (2, {})
+    assert "HTTP 401: the Hub does not know this token; set HF_TOKEN to a valid one" in done.told
+    assert "hf_wrong" not in done.told
+    assert done.told.count("\n") == 1
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
-def test_one_server_error_anywhere_is_outlived(hub: LoopbackHub, publish: Run, bundle: Bundle, endpoint: str) -> None:
+def test_one_server_error_anywhere_is_outlived(hub: LoopbackHub, client: Client, bundle: Bundle, endpoint: str) -> None:
     hub.faults = [Fault(endpoint, "500")]
-    done = publish(bundle)
-    assert done.returncode == 0, done.stderr
+    done = client.publish(bundle)
+    assert done.code == 0, done.told
     assert (len(hub.repositories[REPO].commits), list(hub.repositories[REPO].tags)) == (2, ["v0.1.0"])
 
 
 @pytest.mark.parametrize("endpoint", ["create", "refs", "commit", "tag"])
 def test_a_publication_that_gave_up_is_finished_by_the_next(
-    hub: LoopbackHub, publish: Run, bundle: Bundle, endpoint: str
+    hub: LoopbackHub, client: Client, bundle: Bundle, endpoint: str
 ) -> None:
     hub.faults = [Fault(endpoint, "500")]
-    gave_up, rerun = publish(bundle, attempts=1), publish(bundle)
-    assert (gave_up.returncode, rerun.returncode) == (2, 0)
-    assert gave_up.stderr.startswith("PublishFailed: tester/support-router: cannot ") is False
-    assert "tester/support-router: cannot " in gave_up.stderr
+    gave_up, rerun = client.publish(bundle, attempts=1), client.publish(bundle)
+    assert (gave_up.code, rerun.code) == (2, 0)
+    assert "tester/support-router: cannot " in gave_up.told
     assert (len(hub.repositories[REPO].commits), list(hub.repositories[REPO].tags)) == (2, ["v0.1.0"])
 
 
 @pytest.mark.parametrize("endpoint", ["create", "commit", "tag"])
-def test_a_lost_reply_does_not_do_the_work_twice(hub: LoopbackHub, publish: Run, bundle: Bundle, endpoint: str) -> None:
+def test_a_lost_reply_does_not_do_the_work_twice(
+    hub: LoopbackHub, client: Client, bundle: Bundle, endpoint: str
+) -> None:
     hub.faults = [Fault(endpoint, "lost")]
-    done = publish(bundle)
-    assert done.returncode == 0, done.stderr
+    done = client.publish(bundle)
+    assert done.code == 0, done.told
     assert (len(hub.repositories[REPO].commits), called(hub, "commit")) == (2, 1)
 
 
-def test_a_head_that_moved_is_read_again(hub: LoopbackHub, publish: Run, bundle: Bundle) -> None:
+def test_a_head_that_moved_is_read_again(hub: LoopbackHub, client: Client, bundle: Bundle) -> None:
     hub.faults = [Fault("commit", "moved")]
-    done = publish(bundle)
-    assert (done.returncode, len(hub.repositories[REPO].commits), called(hub, "commit")) == (0, 2, 2)
+    done = client.publish(bundle)
+    assert (done.code, len(hub.repositories[REPO].commits), called(hub, "commit")) == (0, 2, 2)
 
 
 @pytest.mark.parametrize(("endpoint", "kind"), [("commit", "hang"), ("refs", "wait"), ("create", "conflict")])
 def test_a_hub_that_never_answers_ends_in_bounded_time(
-    hub: LoopbackHub, publish: Run, bundle: Bundle, endpoint: str, kind: str
+    hub: LoopbackHub, client: Client, bundle: Bundle, endpoint: str, kind: str
 ) -> None:
     hub.faults = [Fault(endpoint, kind, times=1000)]  # type: ignore[arg-type]  # a parameter of the test
-    done = publish(bundle, attempts=2, timeout_seconds=0.3)
-    assert (done.returncode, called(hub, endpoint)) == (2, 2)
-    assert done.stderr.count("\n") == 1
+    done = client.publish(bundle, attempts=2, timeout_seconds=0.3)
+    assert (done.code, called(hub, endpoint)) == (2, 2)
+    assert done.told.count("\n") == 1
 
 
-def test_bytes_that_the_hub_bent_are_never_tagged(hub: LoopbackHub, publish: Run, bundle: Bundle) -> None:
+def test_bytes_that_the_hub_bent_are_never_tagged(hub: LoopbackHub, client: Client, bundle: Bundle) -> None:
     hub.faults = [Fault("put", "bent")]
-    done = publish(bundle)
-    assert (done.returncode, hub.repositories[REPO].tags) == (2, {})
-    assert "model.safetensors came back with other bytes than were approved" in done.stderr
+    done = client.publish(bundle)
+    assert (done.code, hub.repositories[REPO].tags) == (2, {})
+    assert "model.safetensors came back with other bytes than were approved" in done.told
 
 
-def test_a_public_repository_does_not_receive_a_private_release(hub: LoopbackHub, publish: Run, bundle: Bundle) -> None:
-    publish(bundle)
+def test_a_public_repository_does_not_receive_a_private_release(
+    hub: LoopbackHub, client: Client, bundle: Bundle
+) -> None:
+    client.publish(bundle)
     hub.repositories[REPO].private = False
-    done = publish(bundle)
-    assert done.returncode == 3
-    assert "is public, release.private is true" in done.stderr
+    done = client.publish(bundle)
+    assert done.code == 3
+    assert "is public, release.private is true" in done.told
 
 
 @pytest.mark.parametrize("endpoint", ["create", "put", "commit"])
 def test_a_hub_that_echoes_the_token_does_not_bring_it_into_the_error(
-    hub: LoopbackHub, publish: Run, bundle: Bundle, endpoint: str
+    hub: LoopbackHub, client: Client, bundle: Bundle, endpoint: str
 ) -> None:
     hub.faults = [Fault(endpoint, "echo", times=1000)] if endpoint != "put" else [Fault("put", "404", times=1000)]
-    done = publish(bundle, attempts=1)
-    assert done.returncode == 2
-    assert TOKEN not in done.stdout + done.stderr
-    assert "canary-signature" not in done.stdout + done.stderr
-    assert done.stderr.count("\n") == 1
+    done = client.publish(bundle, attempts=1)
+    assert done.code == 2
+    assert TOKEN not in done.told
+    assert "canary-signature" not in done.told
+    assert done.told.count("\n") == 1

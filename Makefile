@@ -1,0 +1,49 @@
+# Two commands: `make run` runs the whole line on the embedded default, `make test` passes the tests.
+# Each sets up what it needs in .venv and reuses what is there.
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: run test check accept lock clean
+
+run: $(VENV)/.installed
+	$(BIN)/tunegate run
+
+test: check
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# What must hold after `make run`: the release answers, a second `dvc repro` runs nothing, the run is on record.
+accept: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m slow tests/integration
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: requirements.lock pyproject.toml | $(BIN)/python
+	@echo "installing the pinned packages into $(VENV) (once, a few minutes)"
+	$(PIP) install --no-compile --requirement requirements.lock
+	$(PIP) install --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
+	$(PIP) install --no-compile --requirement requirements-dev.lock
+	@touch $@
+
+# Resolve pyproject.toml anew into the two lock files, in an environment of its own.
+lock:
+	rm -rf .lock && $(PYTHON) -m venv .lock
+	.lock/bin/python -m pip --quiet install --no-compile --upgrade setuptools .
+	.lock/bin/python -m pip freeze --all --exclude tunegate --exclude pip | sed 's/+cpu$$//' > requirements.lock
+	.lock/bin/python -m pip --quiet install --no-compile ".[dev]"
+	.lock/bin/python -m pip freeze --all --exclude tunegate --exclude pip | sed 's/+cpu$$//' | grep -vxFf requirements.lock > requirements-dev.lock
+	rm -rf .lock
+
+clean:
+	rm -rf $(VENV) .lock .tunegate .mypy_cache .ruff_cache .pytest_cache

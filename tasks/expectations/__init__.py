@@ -1,0 +1,1 @@
+"""Expectation suites of the data, as data."""

@@ -1,0 +1,60 @@
+"""Who may import what: each heavy library has one owner, and the flows stay light."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.contract.imports import ROOT, imported_names, reached
+
+OWNERS = {
+    "trl": {"tasks/train.py"},
+    "datasets": {"tasks/train.py"},
+    "lm_eval": {"tasks/evaluate.py"},
+    "great_expectations": {"tasks/validate.py"},
+    "daft": {"tasks/dedup.py"},
+    "pyarrow": {"tasks/tables.py"},
+    "ftfy": {"tasks/clean.py"},
+    "ruamel": {"tasks/yaml_files.py"},
+    "gto": {"flows/registry.py"},
+    "matplotlib": {"flows/plots.py"},
+}
+FORBIDDEN_IN_TASKS = {"prefect", "dvc", "flows"}
+FORBIDDEN_IN_FLOWS = {
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "datasets",
+    "great_expectations",
+    "lm_eval",
+    "bitsandbytes",
+}
+SOURCES = sorted([*(ROOT / "tasks").rglob("*.py"), *(ROOT / "flows").rglob("*.py")])
+
+
+def top_names(path: Path) -> set[str]:
+    return {name.split(".")[0] for name in imported_names(path)}
+
+
+@pytest.mark.parametrize("library", OWNERS)
+def test_a_heavy_library_has_one_owner(library: str) -> None:
+    users = {path.relative_to(ROOT).as_posix() for path in SOURCES if library in top_names(path)}
+    assert users == OWNERS[library]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tasks").rglob("*.py")), ids=lambda path: path.name)
+def test_tasks_know_nothing_of_prefect_dvc_and_flows(path: Path) -> None:
+    assert top_names(path) & FORBIDDEN_IN_TASKS == set()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "flows").rglob("*.py")), ids=lambda path: path.name)
+def test_flows_reach_no_heavy_library(path: Path) -> None:
+    heavy = {name for file in reached(path) for name in top_names(ROOT / file)} & FORBIDDEN_IN_FLOWS
+    assert heavy == set()
+
+
+def test_the_command_answers_without_prefect_or_torch() -> None:
+    assert reached(ROOT / "flows/cli.py") >= {"flows/commands.py"}
+    text = (ROOT / "flows/cli.py").read_text(encoding="utf-8")
+    at_import = [line for line in text.splitlines() if line.startswith(("import ", "from "))]
+    assert [line for line in at_import if "flows" in line or "prefect" in line] == []

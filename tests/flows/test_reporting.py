@@ -1,0 +1,258 @@
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import JsonValue
+
+from flows.evidence import read_evidence
+from flows.reporting import changed_answers, count_rows, flattened, markdown_verdict, score_table, write_report
+from flows.run_record import RunRecord, parse_run_record, read_run_record
+from tasks import paths
+from tasks.errors import FileInvalid
+from tasks.files import dump_json, write_json, write_jsonl
+from tasks.records import Sample, TrainMetrics
+from tests.flows.fake_run import (
+    crashed_record,
+    fake_metrics,
+    fake_summaries,
+    fake_verdict,
+    passed_record,
+    refused_record,
+    write_workspace,
+)
+
+HOSTILE = "<script>alert('row')</script>"
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("workspace")
+    write_workspace(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def passed(workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return page(passed_record(), workspace, tmp_path_factory.mktemp("passed"))
+
+
+def page(record: RunRecord, workspace: Path, folder: Path) -> str:
+    path = folder / "report.html"
+    write_report(record, workspace, path)
+    return path.read_text(encoding="utf-8")
+
+
+def section(text: str, name: str) -> str:
+    return text.split(f'<section id="{name}">', 1)[1].split("</section>", 1)[0]
+
+
+def test_a_record_survives_writing_and_reading(tmp_path: Path) -> None:
+    write_json(tmp_path / "run.json", passed_record())
+    assert read_run_record(tmp_path / "run.json") == passed_record()
+
+
+def test_a_record_with_an_unknown_field_is_refused_by_name() -> None:
+    text = dump_json(crashed_record()).replace('"run_id"', '"run_idd"')
+    with pytest.raises(FileInvalid, match=r"runs/x\.json: not a RunRecord: .*run_id"):
+        parse_run_record(text, "runs/x.json")
+
+
+def test_a_local_time_is_refused() -> None:
+    text = dump_json(crashed_record()).replace("2026-11-20T08:15:02Z", "2026-11-20T08:15:02+02:00")
+    with pytest.raises(FileInvalid, match="started_at"):
+        parse_run_record(text, "runs/x.json")
+
+
+def test_a_stage_is_found_by_either_spelling_of_its_name() -> None:
+    stage = passed_record().stage("evaluate_candidate")
+    assert stage is not None
+    assert stage.name == "evaluate@candidate"
+
+
+def test_the_same_run_gives_the_same_bytes(passed: str, workspace: Path, tmp_path: Path) -> None:
+    assert page(passed_record(), workspace, tmp_path) == passed
+
+
+def test_the_page_loads_nothing(passed: str) -> None:
+    links = re.findall(r'(?:href|src|srcset|action|data)="([^"]*)"', passed)
+    assert [link for link in links if not link.startswith("#")] == []
+    assert "url(" not in passed
+    assert "@import" not in passed
+    assert "<script" not in passed
+    assert "http://" not in passed
+    assert "https://" not in passed
+
+
+def test_every_link_inside_the_page_has_its_target(passed: str) -> None:
+    ids = re.findall(r'\bid="([^"]+)"', passed)
+    assert set(re.findall(r'href="#([^"]+)"', passed)) <= set(ids)
+    assert len(ids) == len(set(ids))
+
+
+def test_plots_take_their_colours_from_the_page(passed: str) -> None:
+    figures = "".join(re.findall(r"<figure>.*?</figure>", passed, flags=re.DOTALL))
+    assert re.findall(r"#[0-9a-f]{6}\b", re.sub(r'href="#[^"]*"', "", figures)) == []
+    assert "var(--candidate)" in figures
+
+
+def test_the_verdict_comes_first(passed: str) -> None:
+    places = [passed.index(f'id="{name}"') for name in ("verdict", "scores", "changed", "curves", "rows", "digests")]
+    assert places == sorted(places)
+    assert "PASSED</h1>" in passed
+
+
+def test_a_row_with_a_script_is_text(workspace: Path, tmp_path: Path) -> None:
+    write_workspace(tmp_path)
+    sample = {"benchmark": "ticket_routing", "item": 0, "prompt": HOSTILE, "target": HOSTILE}
+    for folder, right in ((paths.EVALUATE_BASE, 0.0), (paths.EVALUATE_CANDIDATE, 1.0)):
+        metrics = {"exact_match": right}
+        write_jsonl(tmp_path / folder / paths.SAMPLES, [Sample(**sample, answer=HOSTILE, metrics=metrics)])
+    text = page(passed_record(), tmp_path, tmp_path)
+    assert "<script" not in text
+    assert "&lt;script&gt;alert(&#39;row&#39;)" in text
+
+
+def test_a_hostile_name_is_text_in_plots_too(workspace: Path, tmp_path: Path) -> None:
+    record = passed_record()
+    stage = record.stages[0].model_copy(update={"name": "<script>$x$"})
+    line = record.scores[0].model_copy(update={"benchmark": '"><script>$x$'})
+    changes = {"reason": HOSTILE, "stages": (stage,), "scores": (line,), "params": {HOSTILE: {HOSTILE: HOSTILE}}}
+    text = page(record.model_copy(update=changes), workspace, tmp_path)
+    assert "<script" not in text
+    assert section(text, "timings").count("&lt;script&gt;$x$</text>") == 2
+
+
+def test_a_refused_run_says_why_and_what_to_try(workspace: Path, tmp_path: Path) -> None:
+    text = page(refused_record(), workspace, tmp_path)
+    top = text.split('<section id="scores">')[0]
+    assert "REFUSED</h1>" in top
+    assert "ticket_routing exact_match: 27.1 % found where 40.0 % are asked" in top
+    assert "look for wrong labels in the sources" in top
+    assert top.count("✕ no") == 3
+
+
+def test_a_crashed_run_shows_its_last_words_and_what_it_had(workspace: Path, tmp_path: Path) -> None:
+    text = page(crashed_record(), workspace, tmp_path)
+    assert "CRASHED</h1>" in text
+    assert "torch.OutOfMemoryError: tried to allocate 512.00 MiB" in text.split('<section id="scores">')[0]
+    assert "Every row has a fate" in section(text, "rows")
+    assert "The stage evaluate_candidate did not run: train failed before it." in section(text, "scores")
+
+
+def test_outputs_of_an_earlier_run_are_not_shown_for_a_stage_that_did_not_end(workspace: Path, tmp_path: Path) -> None:
+    text = page(crashed_record(), workspace, tmp_path)
+    assert "The stage train failed." in section(text, "training")
+    assert "4,884,480" not in text
+
+
+def test_an_empty_workspace_gives_a_sentence_for_every_file(tmp_path: Path) -> None:
+    text = page(passed_record(), tmp_path / "nothing", tmp_path)
+    sentence = "The stage train ended, but its file data/train/history.jsonl is missing or cannot be read."
+    assert sentence in section(text, "curves")
+    assert str(tmp_path) not in text
+
+
+def test_a_torn_file_costs_its_own_section_only(tmp_path: Path) -> None:
+    write_workspace(tmp_path)
+    (tmp_path / paths.TRAIN_METRICS).write_text('{"method": "ql', encoding="utf-8")
+    text = page(passed_record(), tmp_path, tmp_path)
+    assert "data/train/metrics.json is missing or cannot be read" in section(text, "training")
+    assert "<svg" in section(text, "curves")
+
+
+def test_a_run_that_ended_before_its_first_stage_has_a_page(tmp_path: Path) -> None:
+    changes = {"stages": (), "params": {}, "reason": "params.yaml does not parse"}
+    text = page(crashed_record().model_copy(update=changes), tmp_path, tmp_path)
+    assert "The run ended before its first stage." in text
+    assert "The stage train is not part of this run." in text
+
+
+def test_a_run_without_a_champion_says_so(workspace: Path, tmp_path: Path) -> None:
+    record = passed_record()
+    scores = tuple(line for line in record.scores if line.model != "champion")
+    text = page(record.model_copy(update={"scores": scores}), workspace, tmp_path)
+    assert "There is no champion to compare with" in section(text, "scores")
+
+
+def test_trainable_weights_are_shown_with_their_share(passed: str) -> None:
+    text = section(passed, "training")
+    assert "3.50 %" in text
+    assert "4,884,480 of 139,399,488" in text
+
+
+def test_a_model_without_weights_divides_nothing(tmp_path: Path) -> None:
+    write_workspace(tmp_path)
+    empty: TrainMetrics = fake_metrics().model_copy(update={"trainable_weights": 0, "all_weights": 0})
+    write_json(tmp_path / paths.TRAIN_METRICS, empty)
+    assert "0 of 0" in section(page(passed_record(), tmp_path, tmp_path), "training")
+
+
+def test_changed_answers_are_counted_in_both_directions(workspace: Path) -> None:
+    found = changed_answers(passed_record(), read_evidence(passed_record(), workspace))
+    assert [(f.benchmark, f.both_right, f.both_wrong, len(f.gained), len(f.lost)) for f in found] == [
+        ("ticket_routing", 6, 69, 164, 1),
+        ("general_knowledge", 66, 78, 6, 10),
+    ]
+
+
+def test_at_most_ten_changed_answers_are_shown(passed: str) -> None:
+    text = section(passed, "changed")
+    assert "Turned right (164, the first 10 shown)" in text
+    assert text.count('class="flip"') == 10 + 1 + 6 + 10
+
+
+def test_a_ledger_that_does_not_add_up_is_said_so(tmp_path: Path) -> None:
+    write_workspace(tmp_path)
+    clean = fake_summaries()[1].model_copy(update={"rows_out": 1430})
+    write_json(tmp_path / paths.CLEAN / paths.SUMMARY, clean)
+    text = section(page(passed_record(), tmp_path, tmp_path), "rows")
+    assert "The ledger is not complete" in text
+
+
+def test_every_row_of_a_whole_ledger_has_a_fate() -> None:
+    rows = count_rows(list(fake_summaries()))
+    assert rows is not None
+    assert (rows.rows_in, rows.dropped, rows.kept, rows.complete) == (1534, 514, 1020, True)
+
+
+def test_parameters_become_dotted_names() -> None:
+    value: dict[str, JsonValue] = {
+        "r": 16,
+        "bias": "none",
+        "limit": None,
+        "on": True,
+        "rules": [{"a": 1}],
+        "marks": ["x", "y"],
+    }
+    assert dict(flattened(value, "")) == {
+        "r": "16", "bias": "none", "limit": "null", "on": "true", "rules[0].a": "1", "marks": "x, y",
+    }  # fmt: skip
+
+
+def test_the_markdown_verdict_starts_with_the_word_and_names_every_failure() -> None:
+    text = markdown_verdict(fake_verdict(passed=False))
+    assert text.startswith("# REFUSED\n")
+    assert "- ticket_routing exact_match: 27.1 % found where 40.0 % are asked\n" in text
+    assert "| ticket_routing | exact_match | score at least | 40.0 % | 27.1 % | **no** |\n" in text
+
+
+def test_markdown_from_data_cannot_break_the_table_or_the_page() -> None:
+    verdict = fake_verdict(passed=True)
+    hostile = verdict.results[0].model_copy(update={"benchmark": "a|b\n<script>"})
+    text = markdown_verdict(verdict.model_copy(update={"results": (hostile,)}))
+    assert "| a\\|b &lt;script> | exact_match |" in text
+
+
+def test_the_score_table_has_a_row_for_each_metric() -> None:
+    assert score_table(passed_record()) == [
+        {
+            "benchmark": "ticket_routing", "metric": "exact_match", "base": "2.9 % (0.8 % to 5.0 %)",
+            "candidate": "70.8 % (65.0 % to 76.6 %)", "champion": "68.4 % (62.5 % to 74.3 %)",
+            "gain over base": "+67.9 points",
+        },
+        {
+            "benchmark": "general_knowledge", "metric": "acc", "base": "47.5 % (39.8 % to 55.2 %)",
+            "candidate": "46.2 % (38.5 % to 54.0 %)", "champion": "46.2 % (38.5 % to 54.0 %)",
+            "gain over base": "\N{MINUS SIGN}1.2 points",
+        },
+    ]  # fmt: skip

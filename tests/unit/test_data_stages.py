@@ -1,0 +1,99 @@
+"""The four stages that move rows, run one after the other over dirty sources: no row disappears silently."""
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tasks import clean, dedup, ingest, paths, split, validate
+from tasks.approvals import Approval
+from tasks.errors import DataRefused
+from tasks.files import read_json
+from tasks.records import DataSummary, LedgerEntry
+from tasks.tables import read_ledger
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = (paths.INGEST, paths.CLEAN, paths.DEDUP, paths.SPLIT)
+
+
+def ticket(text: str, queue: str = "repair") -> str:
+    return json.dumps({"text": text, "queue": queue, "priority": "low"})
+
+
+def tickets() -> Iterator[str]:
+    for number in range(60):
+        yield ticket(
+            f"device number {number} makes noise {number * 7} and smells of {number * 13} plums since day {number}"
+        )
+    yield from [ticket("exactly the same ticket twice"), ticket("exactly the same ticket twice")]
+    yield from [ticket("same text with two labels"), ticket("same text with two labels", "sales")]
+    yield ticket("   ")
+    yield ticket("cut off in the middle of [...]")
+    yield ticket("please write to ann@mail.org about the cafÃ©")
+    yield ticket("this one stands in the benchmark word for word alas")
+    yield ticket("a queue that nobody knows", "other")
+
+
+@pytest.fixture(autouse=True)
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / paths.PARAMS, tmp_path)
+    for folder in (paths.SOURCES, paths.SUITE.parent, paths.EVALS / "ticket_routing"):
+        folder.mkdir(parents=True)
+    shutil.copy(ROOT / paths.SUITE, paths.SUITE)
+    (paths.SOURCES / "support_tickets.jsonl").write_text("\n".join([*tickets(), '{"text": "cut']))
+    replay = [json.dumps({"prompt": f"Name {n} rivers and {n} lakes.", "completion": "No."}) for n in range(30)]
+    (paths.SOURCES / "general_instructions.jsonl").write_text("\n".join(replay))
+    item = {"text": "This one stands in the benchmark, word for word, alas!"}
+    (paths.EVALS / "ticket_routing/items.jsonl").write_text(json.dumps(item))
+    return tmp_path
+
+
+def run_to_split() -> list[LedgerEntry]:
+    for stage in (ingest, clean, dedup, split):
+        stage.main()
+    return [entry for folder in FOLDERS for entry in read_ledger(folder / paths.LEDGER)]
+
+
+def test_every_ingested_row_has_exactly_one_final_fate() -> None:
+    final = [entry.id for entry in run_to_split() if entry.fate != "changed"]
+    assert len(final) == len(set(final)) == 70 + 30
+
+
+def test_every_kind_of_dirt_is_dropped_by_its_rule() -> None:
+    dropped = Counter(entry.rule for entry in run_to_split() if entry.fate == "dropped")
+    dropped.pop("replay_not_needed")
+    assert dropped == {
+        "json_syntax": 1,
+        "label_unknown": 1,
+        "empty_prompt": 1,
+        "truncated": 1,
+        "exact_duplicate": 1,
+        "conflicting_answers": 2,
+        "in_benchmark": 1,
+    }
+
+
+def test_the_rows_out_of_a_stage_are_the_rows_into_the_next() -> None:
+    run_to_split()
+    summaries = [read_json(folder / paths.SUMMARY, DataSummary) for folder in FOLDERS]
+    assert [one.rows_out for one in summaries[:-1]] == [one.rows_in for one in summaries[1:]]
+    assert all(one.rows_in - sum(one.dropped.values()) == one.rows_out for one in summaries)
+
+
+def test_a_second_run_writes_the_same_bytes() -> None:
+    run_to_split()
+    first = {path: path.read_bytes() for folder in FOLDERS for path in sorted(folder.iterdir())}
+    run_to_split()
+    assert {path: path.read_bytes() for path in first} == first
+
+
+def test_too_few_examples_are_refused_and_the_evidence_is_written() -> None:
+    run_to_split()
+    with pytest.raises(DataRefused, match=r"train_id: expect_column_unique_value_count_to_be_between.*observed \d+"):
+        validate.main()
+    assert read_json(paths.DATA_APPROVAL, Approval).decision == "refused"
+    assert (paths.DATA_DOCS / "index.html").is_file()

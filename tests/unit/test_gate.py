@@ -1,0 +1,177 @@
+import math
+
+import pytest
+
+from tasks.evaluate_parsing import parse_scores
+from tasks.errors import EvidenceMissing
+from tasks.gate import judge
+from tasks.params import GateParams, Rule
+from tasks.records import Champion, Evaluation, Fingerprint, Score, Verdict
+
+ADAPTER = "a" * 64
+
+
+def rule(**changes: object) -> Rule:
+    asked: dict[str, object] = {
+        "benchmark": "routing",
+        "metric": "exact_match",
+        "filter_name": "none",
+        "min_value": None,
+        "min_gain_over_base": None,
+        "max_loss_from_base": None,
+        "max_loss_from_champion": None,
+    }
+    return Rule.model_validate(asked | changes)
+
+
+def gate(*rules: Rule) -> GateParams:
+    return GateParams(rules=list(rules), confidence=0.95, resamples=500, seed=1)
+
+
+def evaluation(
+    model: str,
+    right: int,
+    items: int = 100,
+    *,
+    limit: int | None = None,
+    batch_size: int = 8,
+    lower_is_better: bool = False,
+) -> Evaluation:
+    values = tuple(float(index < right) for index in range(items))
+    fingerprint = Fingerprint(
+        benchmark="routing",
+        harness_version="0.4.13",
+        definition_digest="d",
+        num_fewshot=0,
+        limit=limit,
+        chat_template_digest="c",
+        dtype="float32",
+        batch_size=batch_size,
+        max_length=256,
+        seed=1,
+    )
+    score = Score(
+        benchmark="routing",
+        metric="exact_match",
+        filter_name="none",
+        value=right / items if items else 0.0,
+        stderr=None,
+        samples=items,
+        higher_is_better=not lower_is_better,
+        per_sample=values,
+    )
+    return Evaluation(model=model, weights_digest=model, fingerprints=(fingerprint,), scores=(score,))
+
+
+def verdict(asked: Rule, base: Evaluation, candidate: Evaluation, champion: Evaluation | None = None) -> Verdict:
+    return judge(gate(asked), base, candidate, Champion(evaluation=champion), ADAPTER)
+
+
+@pytest.mark.parametrize(("right", "expected"), [(49, "refused"), (50, "passed")])
+def test_the_floor_itself_passes(right: int, expected: str) -> None:
+    assert verdict(rule(min_value=0.5), evaluation("base", 0), evaluation("candidate", right)).verdict == expected
+
+
+def test_a_gain_must_be_proved_not_only_seen() -> None:
+    found = verdict(rule(min_gain_over_base=0.3), evaluation("base", 10), evaluation("candidate", 42))
+    assert found.comparisons["routing exact_match"][0].difference == pytest.approx(0.32)
+    assert found.verdict == "refused"
+
+
+def test_a_large_gain_passes_and_counts_wins_and_losses() -> None:
+    found = verdict(rule(min_gain_over_base=0.3), evaluation("base", 10), evaluation("candidate", 80))
+    assert (found.verdict, found.comparisons["routing exact_match"][0].wins) == ("passed", 70)
+
+
+@pytest.mark.parametrize(("right", "expected"), [(47, "passed"), (46, "refused")])
+def test_a_guard_may_lose_its_margin_and_no_more(right: int, expected: str) -> None:
+    found = verdict(rule(max_loss_from_base=0.03), evaluation("base", 50), evaluation("candidate", right))
+    assert found.verdict == expected
+
+
+def test_a_metric_where_less_is_better_is_turned_round() -> None:
+    base, candidate = (
+        evaluation(name, right, lower_is_better=True) for name, right in (("base", 20), ("candidate", 90))
+    )
+    assert verdict(rule(max_loss_from_base=0.1), base, candidate).verdict == "refused"
+
+
+def test_a_candidate_worse_than_the_champion_is_refused_although_it_beats_the_base() -> None:
+    asked = rule(min_gain_over_base=0.1, max_loss_from_champion=0.03)
+    found = verdict(asked, evaluation("base", 0), evaluation("candidate", 60), evaluation("champion", 70))
+    assert (
+        found.failures
+        == (
+            "routing exact_match: moved -10.0 points from the champion (-16.0 to -5.0 points), a loss of +3.0 points is allowed",
+        )
+        or "from the champion" in found.failures[0]
+    )
+    assert found.verdict == "refused"
+
+
+def test_no_champion_leaves_its_condition_out() -> None:
+    asked = rule(min_value=0.5, max_loss_from_champion=0.03)
+    assert [item.condition for item in verdict(asked, evaluation("base", 0), evaluation("candidate", 60)).results] == [
+        "min_value"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("candidate", "reason"),
+    [
+        (evaluation("candidate", 0, items=0), "no samples of candidate on routing exact_match"),
+        (evaluation("candidate", 90, limit=100), "was limited to 100 items"),
+        (evaluation("candidate", 90, batch_size=16), "measured under different fingerprints"),
+    ],
+)
+def test_missing_evidence_is_a_refusal(candidate: Evaluation, reason: str) -> None:
+    found = verdict(rule(min_value=0.1, min_gain_over_base=0.1), evaluation("base", 0), candidate)
+    assert found.verdict == "refused"
+    assert reason in found.failures[0]
+
+
+def test_a_metric_that_was_not_measured_is_a_refusal() -> None:
+    found = verdict(rule(metric="f1", min_value=0.0), evaluation("base", 0), evaluation("candidate", 90))
+    assert "no samples of candidate on routing f1" in found.failures[0]
+
+
+def test_a_rule_that_asks_nothing_proves_nothing() -> None:
+    found = verdict(rule(), evaluation("base", 0), evaluation("candidate", 90))
+    assert (found.verdict, found.failures) == ("refused", ("no rule asks anything, so nothing was proved",))
+
+
+def test_the_same_evidence_gives_the_same_verdict() -> None:
+    asked = rule(min_gain_over_base=0.3)
+    first, second = (verdict(asked, evaluation("base", 10), evaluation("candidate", 60)) for _ in range(2))
+    assert first == second
+
+
+def results(value: object) -> dict[str, object]:
+    sample = {"doc_id": 0, "filter": "none", "metrics": ["exact_match"], "exact_match": value}
+    return {"samples": {"routing": [sample]}, "higher_is_better": {"routing": {"exact_match": True}}}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, "N/A", None, True])
+def test_a_sample_without_a_finite_number_is_no_evidence(value: object) -> None:
+    with pytest.raises(EvidenceMissing, match="routing item 0: exact_match is .*, not a finite number"):
+        parse_scores("routing", results(value))
+
+
+def test_no_samples_are_no_evidence() -> None:
+    with pytest.raises(EvidenceMissing, match="routing: lm-eval returned no samples"):
+        parse_scores("routing", {"samples": {}, "higher_is_better": {}})
+
+
+def test_a_score_is_the_mean_of_its_samples_in_item_order() -> None:
+    samples = [
+        {"doc_id": number, "filter": "none", "metrics": ["exact_match"], "exact_match": value}
+        for number, value in ((2, 1.0), (0, 0.0), (1, 1.0))
+    ]
+    found = parse_scores(
+        "routing", {"samples": {"routing": samples}, "higher_is_better": {"routing": {"exact_match": True}}}
+    )
+    assert (found[0].value, found[0].per_sample, found[0].stderr) == (
+        pytest.approx(2 / 3),
+        (0.0, 1.0, 1.0),
+        pytest.approx(1 / 3),
+    )

@@ -1,0 +1,92 @@
+from pathlib import Path
+
+import pytest
+
+from tasks.errors import ParamsInvalid
+from tasks.params import Params, load_params
+from tests.contract.imports import ROOT
+
+TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
+
+
+def load(tmp_path: Path, text: str) -> Params:
+    path = tmp_path / "params.yaml"
+    path.write_text(text, encoding="utf-8")
+    return load_params(path)
+
+
+@pytest.mark.parametrize(
+    "path", [ROOT / "params.yaml", *sorted((ROOT / "params").glob("*.yaml"))], ids=lambda p: p.name
+)
+def test_every_shipped_params_file_parses(path: Path) -> None:
+    assert load_params(path).gate.rules
+
+
+def test_a_scientific_number_is_a_number_as_it_is_for_dvc(tmp_path: Path) -> None:
+    assert load(tmp_path, TEXT.replace("learning_rate: 7e-4", "learning_rate: 2e-4")).train.learning_rate == 0.0002
+
+
+def test_all_problems_are_reported_at_once_with_line_key_found_and_the_nearest_name(tmp_path: Path) -> None:
+    broken = TEXT.replace("lora_dropout: 0.0", "lora_droput: 0.0").replace("  r: 16", "  r: sixteen")
+    with pytest.raises(ParamsInvalid) as caught:
+        load(tmp_path, broken)
+    text = str(caught.value)
+    line = broken.splitlines().index("  r: sixteen") + 1
+    assert f"line {line}: lora.r: Input should be a valid integer; found 'sixteen'" in text
+    assert "lora.lora_droput: Extra inputs are not permitted; found 0.0; did you mean `lora_dropout`?" in text
+    assert "lora.lora_dropout: Field required" in text
+    assert "3 problem(s), nothing was started" in text
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("learning_rate: 7e-4", 'learning_rate: "7e-4"', r"train.learning_rate: Input should be a valid number"),
+        ("learning_rate: 7e-4", "learning_rate: .nan", r"train.learning_rate: Input should be a finite number"),
+        ("learning_rate: 7e-4", "learning_rate: 0", r"train.learning_rate: Input should be greater than 0"),
+        ("  r: 16", "  r: 0", r"lora.r: Input should be greater than or equal to 1"),
+        ("promote: true", "promote: yes", r"release.promote: Input should be a valid boolean; found 'yes'"),
+        ("path: data/sources/support", "path: ../sources/support", r"without `\.\.`"),
+        ("path: data/sources/support", "path: /data/sources/support", r"a path inside the workspace"),
+        ("path: data/sources/support", "path: data/other/support", r"must lie in data/sources"),
+        ("target: folder", "target: hub", r"target `hub` needs repo_id"),
+        ("metric: acc\n", "metric: acc\n      limit: 3\n", r"gate.rules.1.limit: Extra inputs"),
+        ("- benchmark: general_knowledge", "- benchmark: arc_easy", r"'arc_easy' is not in evaluate.benchmarks"),
+        ("name: support-router", "name: ../escape", r"release.name: String should match pattern"),
+        ("bands: 16", "bands: 17", r"num_hashes must be a multiple of bands"),
+        ("method: qlora", "method: nola", r"train.method: Input should be 'qlora'"),
+    ],
+)
+def test_a_wrong_value_names_its_key_and_what_was_expected(tmp_path: Path, old: str, new: str, message: str) -> None:
+    assert old in TEXT
+    with pytest.raises(ParamsInvalid, match=message):
+        load(tmp_path, TEXT.replace(old, new, 1))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "expected a mapping"),
+        ("- a\n- b\n", "expected a mapping"),
+        ("a: &x 1\nb: *x\n", "line 1: anchors and aliases are not allowed"),
+        ("a: !!python/object:os.system 1\n", "line 1: the tag .* is not allowed"),
+        ("a: 1\na: 2\n", "not valid YAML: line 2: found duplicate key"),
+        ("a:\n\t- 1\n", "not valid YAML: line 2"),
+        ("a: " + "[" * 30 + "]" * 30 + "\n", "nested deeper than 20"),
+        ("a: " + "x" * 300_000 + "\n", "bytes, expected at most"),
+    ],
+)
+def test_a_file_that_is_no_plain_mapping_is_refused_with_its_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ParamsInvalid, match=message):
+        load(tmp_path, text)
+
+
+def test_bytes_that_are_not_utf8_name_their_line(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_bytes(b"a: 1\nb: \xff\n")
+    with pytest.raises(ParamsInvalid, match="line 2: not UTF-8"):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
+    with pytest.raises(ParamsInvalid, match="no such file; run from the root of the workspace"):
+        load_params(tmp_path / "params.yaml")
