@@ -171,6 +171,8 @@ def run_lines(command: list[str], root: Path, extra: dict[str, str], timeout_sec
         yield child.wait()
     finally:
         stop_group(child)
+        if child.stdout is not None:
+            child.stdout.close()
 
 
 def _lines_until(child: "subprocess.Popen[str]", deadline: float) -> Iterator[str]:

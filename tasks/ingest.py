@@ -14,7 +14,8 @@ from tasks.files import write_json
 from tasks.layouts import BrokenRow, Parser, build_parser, recognise
 from tasks.params import IngestParams, Source, load_params
 from tasks.records import Example, LedgerEntry
-from tasks.source_files import RawRow, SourceFile, find_files, read_rows
+from tasks.row_readers import RawRow, SourceFile
+from tasks.source_files import find_files, read_rows
 from tasks.strict_json import Broken
 from tasks.summaries import print_summary, summarise
 from tasks.tables import write_examples, write_ledger

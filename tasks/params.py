@@ -203,7 +203,7 @@ class TrainParams(Section):
     max_length: int = Field(ge=8)
     logging_steps: int = Field(ge=1)
     eval_steps: int = Field(ge=1)
-    gradient_checkpointing: bool
+    activation_checkpointing: bool
     seed: Seed
 
 

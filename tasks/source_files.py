@@ -1,40 +1,15 @@
-"""Files of sources: which files a source has, and their rows, strictly read, with line and digest of the raw bytes."""
+"""Files of sources: which files a source has, here or on the Hub, and which reader their bytes call for."""
 
-import csv
 import gzip
-import hashlib
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
 
 from huggingface_hub import snapshot_download
 
 from tasks.errors import SourceInvalid
 from tasks.params import Source
-from tasks.strict_json import Broken, parse_elements, parse_row
-from tasks.tables import read_foreign_rows
-
-MAX_LINE_BYTES = 1_000_000
-_BOM = b"\xef\xbb\xbf"
-
-
-@dataclass(frozen=True)
-class RawRow:
-    """One row as it lies in a file: its 1-based line, the sha256 of its bytes, and its columns or why it has none."""
-
-    line: int
-    digest: str
-    row: dict[str, Any] | Broken
-
-
-@dataclass(frozen=True)
-class SourceFile:
-    """A file to read, and the name under which ledger and messages show it: the same on every machine."""
-
-    path: Path
-    shown: str
+from tasks.row_readers import READERS, RawRow, SourceFile, open_file
 
 
 def find_files(source: Source) -> tuple[SourceFile, ...]:
@@ -52,7 +27,7 @@ def find_files(source: Source) -> tuple[SourceFile, ...]:
         raise SourceInvalid(f"{prefix}{source.path}: no such file or folder; mend sources.{source.name}.path")
     files = sorted(file for file in path.rglob("*") if file.is_file() and _is_readable(file, path))
     if not files:
-        raise SourceInvalid(f"{prefix}{source.path}: no file in this folder ends in {', '.join(sorted(_READERS))}")
+        raise SourceInvalid(f"{prefix}{source.path}: no file in this folder ends in {', '.join(sorted(READERS))}")
     return tuple(SourceFile(file, prefix + (source.path / file.relative_to(path)).as_posix()) for file in files)
 
 
@@ -64,7 +39,7 @@ def read_rows(file: SourceFile) -> Iterator[RawRow]:
     """
     _check_start(file)
     try:
-        yield from _READERS[_suffix(file.path.name)](file)
+        yield from READERS[_suffix(file.path.name)](file)
     except (EOFError, gzip.BadGzipFile) as error:
         raise SourceInvalid(f"{file.shown}: the compressed file is torn ({error}); fetch it again") from None
     except json.JSONDecodeError as error:
@@ -95,23 +70,19 @@ def _root(source: Source) -> tuple[Path, str]:
 
 def _is_readable(file: Path, folder: Path) -> bool:
     hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-    return not hidden and file.name.endswith(tuple(_READERS))
+    return not hidden and file.name.endswith(tuple(READERS))
 
 
 def _suffix(name: str) -> str:
-    for suffix in sorted(_READERS, key=len, reverse=True):
+    for suffix in sorted(READERS, key=len, reverse=True):
         if name.endswith(suffix):
             return suffix
-    raise SourceInvalid(f"{name}: the name ends in none of {', '.join(sorted(_READERS))}; rename or convert it")
-
-
-def _open(file: SourceFile) -> BinaryIO:
-    return gzip.open(file.path, "rb") if file.path.suffix == ".gz" else file.path.open("rb")  # type: ignore[return-value]
+    raise SourceInvalid(f"{name}: the name ends in none of {', '.join(sorted(READERS))}; rename or convert it")
 
 
 def _check_start(file: SourceFile) -> None:
     try:
-        with _open(file) as stream:
+        with open_file(file) as stream:
             start = stream.read(4096)
     except (EOFError, gzip.BadGzipFile) as error:
         raise SourceInvalid(f"{file.shown}: named .gz but not readable as gzip ({error}); fetch it again") from None
@@ -125,142 +96,3 @@ def _check_start(file: SourceFile) -> None:
         raise SourceInvalid(f"{file.shown}: utf16_file: found UTF-16, expected UTF-8; save it as UTF-8")
     if b"\0" in start or start.startswith((b"PK\x03\x04", b"\x1f\x8b")):
         raise SourceInvalid(f"{file.shown}: binary_file: expected text in UTF-8; unpack or convert it")
-
-
-def _read_jsonl(file: SourceFile) -> Iterator[RawRow]:
-    with _open(file) as stream:
-        number = 0
-        while line := stream.readline(MAX_LINE_BYTES + 1):
-            number += 1
-            if number == 1:
-                line = line.removeprefix(_BOM)
-            if len(line) > MAX_LINE_BYTES and not line.endswith(b"\n"):
-                yield _skip_long_line(stream, number, line)
-            else:
-                body = line.rstrip(b"\r\n")
-                yield RawRow(number, _digest(body), _parse_line(body, is_cut=not line.endswith(b"\n")))
-
-
-def _skip_long_line(stream: BinaryIO, number: int, start: bytes) -> RawRow:
-    """Pass over a line without ever holding it."""
-    digest, length = hashlib.sha256(start), len(start)
-    while part := stream.readline(MAX_LINE_BYTES):
-        digest.update(part)
-        length += len(part)
-        if part.endswith(b"\n"):
-            break
-    return RawRow(number, digest.hexdigest(), Broken("line_too_long", f"{length} bytes, at most {MAX_LINE_BYTES}"))
-
-
-def _parse_line(body: bytes, *, is_cut: bool) -> dict[str, Any] | Broken:
-    if not body.strip():
-        return Broken("blank_line", "")
-    try:
-        row = parse_row(body.decode())
-    except UnicodeDecodeError as error:
-        return Broken("invalid_utf8", f"byte {error.start + 1}")
-    if is_cut and isinstance(row, Broken) and row.rule == "json_syntax":
-        return Broken("json_syntax", f"{row.value}; file ends mid-line")
-    return row
-
-
-def _read_json(file: SourceFile) -> Iterator[RawRow]:
-    """A JSON array; a file that starts with an object is JSON lines under another name."""
-    with _open(file) as stream:
-        raw = stream.read().removeprefix(_BOM)
-    if raw.lstrip()[:1] == b"{":
-        yield from _read_jsonl(file)
-        return
-    try:
-        text = raw.decode()
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise SourceInvalid(f"{file.shown}:{line}: invalid_utf8: expected UTF-8; save it as UTF-8") from None
-    line, counted = 1, 0
-    for element, start, row in parse_elements(text):
-        line += text.count("\n", counted, start)
-        counted = start
-        yield RawRow(line, _digest(element.encode()), row)
-
-
-def _csv_reader(delimiter: str) -> Callable[[SourceFile], Iterator[RawRow]]:
-    return lambda file: _read_csv(file, delimiter)
-
-
-def _read_csv(file: SourceFile, delimiter: str) -> Iterator[RawRow]:
-    """Rows below a header line; every physical line that a quoting error swallows is a row of its own."""
-    pending: list[str] = []
-    with _open(file) as stream:
-        reader = csv.reader(_csv_lines(stream, pending), delimiter=delimiter, strict=True)
-        header = _csv_header(reader, file)
-        first = reader.line_num + 1
-        while True:
-            pending.clear()
-            try:
-                cells = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                for offset, line in enumerate(pending):
-                    yield RawRow(first + offset, _digest(_bytes(line)), Broken("csv_syntax", str(error)))
-            else:
-                yield RawRow(first, _digest(_bytes("".join(pending).rstrip("\r\n"))), _csv_row(header, cells))
-            first = reader.line_num + 1
-
-
-def _csv_lines(stream: BinaryIO, pending: list[str]) -> Iterator[str]:
-    for line in stream:
-        text = line.removeprefix(_BOM).decode("utf-8", "surrogateescape")
-        pending.append(text)
-        yield text
-
-
-def _csv_header(reader: Any, file: SourceFile) -> list[str]:
-    try:
-        header = next(reader)
-    except csv.Error as error:
-        raise SourceInvalid(f"{file.shown}:1: the header is no CSV: {error}; export it again") from None
-    if len(set(header)) < len(header) or not all(name.strip() for name in header):
-        raise SourceInvalid(f"{file.shown}:1: expected a header of distinct column names, found {len(header)} cells")
-    return [str(name) for name in header]
-
-
-def _csv_row(header: list[str], cells: list[str]) -> dict[str, Any] | Broken:
-    if not cells:
-        return Broken("blank_line", "")
-    if len(cells) != len(header):
-        return Broken("column_count", f"found {len(cells)} cells, expected {len(header)}")
-    if not all(cell.isascii() or _is_utf8(cell) for cell in cells):
-        return Broken("invalid_utf8", "")
-    return dict(zip(header, cells, strict=True))
-
-
-def _read_parquet(file: SourceFile) -> Iterator[RawRow]:
-    for number, row in enumerate(read_foreign_rows(file.path), start=1):
-        canonical = json.dumps(row, sort_keys=True, ensure_ascii=True, default=str)
-        yield RawRow(number, _digest(canonical.encode()), row)
-
-
-def _is_utf8(text: str) -> bool:
-    return not any("\ud800" <= sign <= "\udfff" for sign in text)
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
-
-
-def _digest(raw: bytes) -> str:
-    return hashlib.sha256(raw).hexdigest()
-
-
-_READERS: dict[str, Callable[[SourceFile], Iterator[RawRow]]] = {
-    ".jsonl": _read_jsonl,
-    ".jsonl.gz": _read_jsonl,
-    ".json": _read_json,
-    ".json.gz": _read_json,
-    ".csv": _csv_reader(","),
-    ".csv.gz": _csv_reader(","),
-    ".tsv": _csv_reader("\t"),
-    ".tsv.gz": _csv_reader("\t"),
-    ".parquet": _read_parquet,
-}

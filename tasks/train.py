@@ -72,7 +72,7 @@ def build_training_config(train: TrainParams, dtype: torch.dtype, scratch: Path,
         logging_steps=train.logging_steps,
         eval_strategy="steps" if evaluates else "no",
         eval_steps=train.eval_steps,
-        gradient_checkpointing=train.gradient_checkpointing,
+        activation_checkpointing=train.activation_checkpointing,
         seed=train.seed,
         data_seed=train.seed,
         bf16=dtype is torch.bfloat16,
@@ -264,6 +264,7 @@ def set_determinism() -> None:
     """Deterministic kernels; where there is none the library warns."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs a third of the time
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ Expectations: the partitions become one flat data frame, the suite is data, and 
 """
 
 import json
+import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -109,14 +110,25 @@ def read_suite(path: Path) -> Any:
     Raises:
         FileInvalid: it is missing, no suite, or expects nothing.
     """
+    logging.getLogger("great_expectations").setLevel(logging.CRITICAL)  # what it logs, we raise
     try:
-        suite = gx.ExpectationSuite(**json.loads(path.read_text(encoding="utf-8")))
+        written = json.loads(path.read_text(encoding="utf-8"))
+        suite = gx.ExpectationSuite(**written)
     except FileNotFoundError:
         raise FileInvalid(f"{path}: no such file; restore the expectation suite from git") from None
     except (ValueError, TypeError, GreatExpectationsError) as error:
         raise FileInvalid(f"{path}: not an expectation suite: {error}; restore it from git") from None
-    if not suite.expectations:
+    if not suite.expectations and not written.get("expectations"):
         raise FileInvalid(f"{path}: expects nothing, which would approve anything; restore it from git")
+    understood = {expectation.expectation_type for expectation in suite.expectations}
+    lost = [item.get("type") for item in written["expectations"] if item.get("type") not in understood]
+    if lost or len(suite.expectations) != len(
+        written["expectations"]
+    ):  # Great Expectations drops these with a log line
+        raise FileInvalid(
+            f"{path}: {len(written['expectations'])} expectations written, {len(suite.expectations)} understood; "
+            f"check type and arguments of {', '.join(map(str, lost)) or 'those that were changed last'}"
+        )
     return suite
 
 

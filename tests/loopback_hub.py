@@ -65,11 +65,12 @@ class Fault:
     """What goes wrong at an endpoint, `times` times.
 
     `lost`: the request takes effect and the connection closes without an answer; `hang`: no answer at all;
-    `echo`: 500 with the caller's own headers in its message; `wait`: 429 for an hour; `bent`: stores other bytes.
+    `echo`: 500 with the caller's own headers in its message; `wait`: 429 for an hour; `bent`: stores other bytes;
+    `moved`: 412, as for a stale parent; `taken`: somebody else makes the tag first.
     """
 
     endpoint: str
-    kind: Literal["500", "404", "lost", "hang", "echo", "wait", "conflict", "bent", "moved"]
+    kind: Literal["500", "404", "lost", "hang", "echo", "wait", "conflict", "bent", "moved", "taken"]
     times: int = 1
 
 
@@ -165,6 +166,9 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         if kind == "bent":
             body = bytes([body[0] ^ 1]) + body[1:]
+        if kind == "taken":
+            repository = self._repository(match.group(1))
+            repository.tags[json.loads(body)["tag"]] = next(iter(repository.commits))
         try:
             getattr(self, f"_{endpoint}")(*match.groups(), body)
         except Answer as answer:
@@ -244,14 +248,11 @@ class _Handler(BaseHTTPRequestHandler):
         raise Answer(200, {"errors": [], "warnings": []})
 
     def _preupload(self, repo_id: str, _revision: str, body: bytes) -> None:
-        tree = self._repository(repo_id).commits[self._repository(repo_id).head]
+        self._repository(repo_id)
         files = []
-        for asked in json.loads(body)["files"]:
-            is_large = asked["path"].endswith(".safetensors")
-            item = {"path": asked["path"], "uploadMode": "lfs" if is_large else "regular", "shouldIgnore": False}
-            if blob := tree.get(asked["path"]):
-                item["oid"] = blob.sha256 if blob.is_large else blob.oid
-            files.append(item)
+        for asked in json.loads(body)["files"]:  # without `oid`, so that the client cannot drop unchanged files for us
+            mode = "lfs" if asked["path"].endswith(".safetensors") else "regular"
+            files.append({"path": asked["path"], "uploadMode": mode, "shouldIgnore": False})
         raise Answer(200, {"files": files})
 
     def _batch(self, repo_id: str, body: bytes) -> None:

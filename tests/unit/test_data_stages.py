@@ -5,6 +5,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -12,15 +13,53 @@ from tasks import clean, dedup, ingest, paths, split, validate
 from tasks.approvals import Approval
 from tasks.errors import DataRefused
 from tasks.files import read_json
+from tasks.params import Benchmark, IngestParams, NamedLayout, Params, Source, TemplateLayout, load_params
 from tasks.records import DataSummary, LedgerEntry
 from tasks.tables import read_ledger
+from tests.unit.rows import CLEAN, DEDUP, SPLIT
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = (paths.INGEST, paths.CLEAN, paths.DEDUP, paths.SPLIT)
 
 
+LAYOUT = TemplateLayout(
+    kind="template",
+    system="Route the ticket.",
+    prompt="{text}",
+    completion="{queue}",
+    allowed={"queue": ["repair", "sales"]},
+)
+BENCHMARK = Benchmark(name="ticket_routing", role="target", num_fewshot=0)
+
+
+def source(name: str, role: Literal["train", "replay"], layout: TemplateLayout | NamedLayout) -> Source:
+    path = f"{paths.SOURCES}/{name}.jsonl"
+    return Source(name=name, role=role, path=path, repo_id=None, revision=None, layout=layout)
+
+
+def pipeline_params() -> Params:
+    """The shipped parameters with sources, benchmarks and rules of this test's own."""
+    shipped = load_params(ROOT / paths.PARAMS)
+    sources = [
+        source("tickets", "train", LAYOUT),
+        source("general", "replay", NamedLayout(kind="auto", system="Answer.")),
+    ]
+    own = {
+        "sources": sources,
+        "ingest": IngestParams(max_broken_share=0.05),
+        "clean": CLEAN,
+        "dedup": DEDUP,
+        "split": SPLIT,
+        "evaluate": shipped.evaluate.model_copy(update={"benchmarks": [BENCHMARK]}),
+    }
+    return shipped.model_copy(update=own)
+
+
+PARAMS = pipeline_params()
+
+
 def ticket(text: str, queue: str = "repair") -> str:
-    return json.dumps({"text": text, "queue": queue, "priority": "low"})
+    return json.dumps({"text": text, "queue": queue})
 
 
 def tickets() -> Iterator[str]:
@@ -40,13 +79,14 @@ def tickets() -> Iterator[str]:
 @pytest.fixture(autouse=True)
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    shutil.copy(ROOT / paths.PARAMS, tmp_path)
+    for stage in (ingest, clean, dedup, split, validate):
+        monkeypatch.setattr(stage, "load_params", lambda: PARAMS)
     for folder in (paths.SOURCES, paths.SUITE.parent, paths.EVALS / "ticket_routing"):
         folder.mkdir(parents=True)
     shutil.copy(ROOT / paths.SUITE, paths.SUITE)
-    (paths.SOURCES / "support_tickets.jsonl").write_text("\n".join([*tickets(), '{"text": "cut']))
+    (paths.SOURCES / "tickets.jsonl").write_text("\n".join([*tickets(), '{"text": "cut']))
     replay = [json.dumps({"prompt": f"Name {n} rivers and {n} lakes.", "completion": "No."}) for n in range(30)]
-    (paths.SOURCES / "general_instructions.jsonl").write_text("\n".join(replay))
+    (paths.SOURCES / "general.jsonl").write_text("\n".join(replay))
     item = {"text": "This one stands in the benchmark, word for word, alas!"}
     (paths.EVALS / "ticket_routing/items.jsonl").write_text(json.dumps(item))
     return tmp_path

@@ -1,3 +1,4 @@
+import itertools
 import random
 
 import pytest
@@ -5,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.dedup import build_summary, candidate_pairs, dedup
+from tasks.near_duplicates import normalised, verified_pairs
 from tasks.records import Example
 from tests.unit.rows import DEDUP, example
 
@@ -114,6 +116,15 @@ def test_the_order_of_rows_does_not_matter(seed: int) -> None:
 def test_a_second_run_drops_nothing(seed: int) -> None:
     kept = dedup(noisy_rows(seed), DEDUP).kept
     assert dedup(kept, DEDUP).kept == kept
+
+
+def test_pairs_well_above_the_threshold_are_found_as_by_comparing_every_pair() -> None:
+    keys = {row.id: normalised(row.prompt) for row in noisy_rows(3)}
+    every = set(itertools.combinations(sorted(keys), 2))
+    near = verified_pairs(every, keys, size=3, min_jaccard=0.9)
+    found = verified_pairs(candidate_pairs(keys, DEDUP), keys, size=3, min_jaccard=0.9)
+    assert len(near) > 100
+    assert len(found) / len(near) > 0.95
 
 
 @pytest.mark.parametrize("seed", range(3))

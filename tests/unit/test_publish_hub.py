@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 
 from tasks.digests import file_digests
 from tasks.publish_bundle import Bundle, Published, gather
+from tasks.publish_hub_session import explained
 from tasks.records import Record
 from tests.loopback_hub import ENDPOINTS, Blob, Fault, LoopbackHub, loopback_hub
 from tests.unit.test_publish_bundle import RELEASE, make_model
@@ -72,7 +75,12 @@ class Client:
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps({"do": do, "token": token, **arguments}) + "\n")
         self._process.stdin.flush()
-        return Outcome.model_validate_json(self._process.stdout.readline())
+        watchdog = threading.Timer(60, self._process.kill)  # a publication without a bound fails its test, not the run
+        watchdog.start()
+        try:
+            return Outcome.model_validate_json(self._process.stdout.readline())
+        finally:
+            watchdog.cancel()
 
     def publish(
         self, bundle: Bundle, *, attempts: int = 3, timeout_seconds: float = 10.0, token: str | None = TOKEN
@@ -259,7 +267,9 @@ def test_a_hub_that_never_answers_ends_in_bounded_time(
     hub: LoopbackHub, client: Client, bundle: Bundle, endpoint: str, kind: str
 ) -> None:
     hub.faults = [Fault(endpoint, kind, times=1000)]  # type: ignore[arg-type]  # a parameter of the test
+    start = time.monotonic()
     done = client.publish(bundle, attempts=2, timeout_seconds=0.3)
+    assert time.monotonic() - start < 7
     assert (done.code, called(hub, endpoint)) == (2, 2)
     assert done.told.count("\n") == 1
 
@@ -269,6 +279,19 @@ def test_bytes_that_the_hub_bent_are_never_tagged(hub: LoopbackHub, client: Clie
     done = client.publish(bundle)
     assert (done.code, hub.repositories[REPO].tags) == (2, {})
     assert "model.safetensors came back with other bytes than were approved" in done.told
+
+
+def test_a_tag_that_somebody_else_made_first_is_not_ours(hub: LoopbackHub, client: Client, bundle: Bundle) -> None:
+    hub.faults = [Fault("tag", "taken")]
+    done = client.publish(bundle)
+    assert done.code == 3
+    assert "tag v0.1.0 names " in done.told
+
+
+def test_an_address_is_told_without_its_signature(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    error = explained(ValueError(f"PUT https://store/x?signature=canary-signature\nfailed for {TOKEN}"), "cannot")
+    assert str(error) == "cannot: ValueError: PUT https://store/x?... failed for ***"
 
 
 def test_a_public_repository_does_not_receive_a_private_release(

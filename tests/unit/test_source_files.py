@@ -8,7 +8,8 @@ import pytest
 
 from tasks.errors import SourceInvalid
 from tasks.params import Source
-from tasks.source_files import MAX_LINE_BYTES, SourceFile, find_files, read_rows
+from tasks.row_readers import MAX_LINE_BYTES, SourceFile
+from tasks.source_files import find_files, read_rows
 from tasks.strict_json import Broken
 
 ROW = b'{"text": "hello"}'
@@ -158,7 +159,7 @@ def test_a_file_of_unknown_kind_lists_the_known_ones(tmp_path: Path, monkeypatch
 
 
 def test_a_hub_data_set_is_fetched_at_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = {}
+    asked: dict[str, object] = {}
 
     def download(repo_id: str, **options: object) -> str:
         asked.update(options, repo_id=repo_id)

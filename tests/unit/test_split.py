@@ -33,7 +33,7 @@ def replay(count: int) -> list[Example]:
 def test_the_partitions_have_about_the_shares_asked_for() -> None:
     rows = train(2000)
     counts = Counter(places(split(rows, alone(rows), [], SPLIT)).values())
-    assert counts == {"train": 1598, "validation": 210, "test": 192}
+    assert counts == {"train": 1614, "validation": 208, "test": 178}
 
 
 def test_another_seed_gives_another_partition() -> None:
@@ -65,6 +65,11 @@ def test_a_cluster_never_straddles() -> None:
     clusters = {row.id: f"c{number % 20}" for number, row in enumerate(rows)}
     found = places(split(rows, clusters, [], SPLIT))
     assert len({(clusters[name], partition) for name, partition in found.items()}) == 20
+
+
+def test_a_kept_row_has_its_partition_and_cluster_in_the_ledger() -> None:
+    (entry,) = split(train(1), {"t0": "c0"}, [], SPLIT).entries
+    assert (entry.fate, entry.rule, entry.value) == ("kept", "test", "c0")
 
 
 def test_a_row_without_a_cluster_is_refused() -> None:

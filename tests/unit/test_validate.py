@@ -13,6 +13,7 @@ from tasks.validate import build_frame, decide, dropped_share, read_suite, refus
 from tests.unit.rows import CLEAN, example
 
 SUITE = Path(__file__).parents[2] / paths.SUITE
+NO_COLUMN = {"type": "expect_column_values_to_be_unique", "kwargs": {}}
 THRESHOLDS = {
     "min_train_examples": 50,
     "max_dropped_share": 0.3,
@@ -36,16 +37,20 @@ def summary(stage: str, rows_in: int, **dropped: int) -> DataSummary:
     return DataSummary(stage=stage, rows_in=rows_in, rows_out=0, dropped=dropped, changed={}, kept={})
 
 
+def replace(frame: pd.DataFrame, column: str, values: list[object]) -> pd.DataFrame:
+    return pd.DataFrame({**{name: frame[name] for name in frame.columns}, column: values})
+
+
 def set_first(column: str, value: object) -> Callable[[pd.DataFrame], pd.DataFrame]:
     def broken(frame: pd.DataFrame) -> pd.DataFrame:
         values: list[object] = [value, *frame[column].tolist()[1:]]
-        return frame.assign(**{column: values})
+        return replace(frame, column, values)
 
     return broken
 
 
 def set_all(column: str, value: object) -> Callable[[pd.DataFrame], pd.DataFrame]:
-    return lambda frame: frame.assign(**{column: [value] * len(frame)})
+    return lambda frame: replace(frame, column, [value] * len(frame))
 
 
 def test_good_data_passes_every_expectation() -> None:
@@ -144,10 +149,11 @@ def test_the_observed_count_of_a_failure_is_kept() -> None:
         (None, "no such file"),
         ("", "not an expectation suite"),
         ("[]", "not an expectation suite"),
+        (json.dumps({"name": "x", "expectations": [NO_COLUMN]}), "not an expectation suite: .*column"),
         (json.dumps({"name": "x", "expectations": []}), "expects nothing"),
         (
             json.dumps({"name": "x", "expectations": [{"type": "expect_luck", "kwargs": {}}]}),
-            "not an expectation suite",
+            "0 understood.*expect_luck",
         ),
     ],
 )
@@ -155,8 +161,19 @@ def test_a_suite_that_checks_nothing_is_refused(tmp_path: Path, content: str | N
     path = tmp_path / "suite.json"
     if content is not None:
         path.write_text(content)
-    with pytest.raises(FileInvalid, match=message):
+    with pytest.raises(FileInvalid, match=f"(?s){message}"):
         read_suite(path)
+
+
+def test_an_expectation_that_great_expectations_would_drop_silently_is_named(tmp_path: Path) -> None:
+    suite = json.loads(SUITE.read_text())
+    suite["expectations"][5]["type"] = "expect_column_values_to_be_lucky"
+    (tmp_path / "suite.json").write_text(json.dumps(suite))
+    count = len(suite["expectations"])
+    with pytest.raises(
+        FileInvalid, match=f"{count} .* written, {count - 1} understood; .* expect_column_values_to_be_lucky"
+    ):
+        read_suite(tmp_path / "suite.json")
 
 
 @pytest.mark.parametrize(("success", "decision"), [(True, "approved"), (False, "refused")])

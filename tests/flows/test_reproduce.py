@@ -1,0 +1,133 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from flows.reproduce import StageTimeout, read_stages, reproduce_stage, why_stale
+from tasks.errors import WorkspaceBusy, WorkspaceInvalid
+from tests.flows.tiny_repo import make_repo, run, write_out
+
+SAYS_AND_SLEEPS = "import os, time; print('pid', os.getpid(), flush=True); time.sleep(60)\n"
+
+
+def reproduce(root: Path, stage: str, timeout: float = 60) -> tuple[str, int | None, str, list[str]]:
+    lines: list[str] = []
+    done = reproduce_stage(root, stage, timeout, lines.append)
+    return done.outcome, done.exit_code, done.message, lines
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").split()[2] != "Z"
+
+
+def gone(pid: int, seconds: float = 12) -> bool:
+    deadline = time.monotonic() + seconds
+    while is_alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return not is_alive(pid)
+
+
+def test_a_stage_is_executed_then_unchanged_then_restored_from_the_run_cache(tmp_path: Path) -> None:
+    root = make_repo(tmp_path / "repo", {"one": write_out("one", "1")})
+    assert reproduce(root, "one")[:2] == ("executed", 0)
+    assert reproduce(root, "one")[0] == "unchanged"
+    (root / "out/one.txt").unlink()
+    (root / "dvc.lock").unlink()
+    assert reproduce(root, "one")[0] == "restored"
+    assert (root / "out/one.txt").read_text(encoding="utf-8") == "1"
+
+
+def test_the_lines_of_a_stage_are_handed_on(tmp_path: Path) -> None:
+    root = make_repo(tmp_path / "repo", {"one": "print('step 1/2')\n" + write_out("one", "1")})
+    assert "step 1/2" in reproduce(root, "one")[3]
+
+
+def test_a_refusal_keeps_its_exit_code_and_message_although_dvc_exits_with_255(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.path.insert(0, {root!r})\n"
+        "from tasks.entry import run_stage\nfrom tasks.errors import NotApproved\n"
+        "def main():\n    raise NotApproved('not these bytes')\n"
+        "run_stage(main)\n"
+    ).format(root=str(Path(__file__).parents[2]))
+    root = make_repo(tmp_path / "repo", {"one": code})
+    assert reproduce(root, "one")[:3] == ("refused", 3, "not these bytes")
+
+
+def test_a_crash_is_a_failure_with_the_last_line_that_was_said(tmp_path: Path) -> None:
+    root = make_repo(tmp_path / "repo", {"one": "raise SystemExit('boom')\n"})
+    outcome, _, message, lines = reproduce(root, "one")
+    assert outcome == "failed"
+    assert "boom" in lines
+    assert "failed to reproduce 'one'" in message
+
+
+def test_a_stage_over_its_time_is_stopped_with_its_children(tmp_path: Path) -> None:
+    root = make_repo(tmp_path / "repo", {"one": SAYS_AND_SLEEPS})
+    lines: list[str] = []
+    with pytest.raises(StageTimeout, match="longer than run.stage_timeout_seconds"):
+        reproduce_stage(root, "one", 4, lines.append)
+    pid = int(next(line for line in lines if line.startswith("pid")).split()[1])
+    assert gone(pid)
+
+
+def test_an_interrupted_flow_leaves_no_stage_behind(tmp_path: Path) -> None:
+    root = make_repo(tmp_path / "repo", {"one": SAYS_AND_SLEEPS})
+    driver = "import pathlib, sys; from flows.reproduce import reproduce_stage as r; r(pathlib.Path(sys.argv[1]), 'one', 60, lambda line: print(line, flush=True))"
+    flow = subprocess.Popen(
+        [sys.executable, "-c", driver, str(root)], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
+    )
+    assert flow.stdout is not None
+    pid = int(next(line for line in flow.stdout if line.startswith("pid")).split()[1])
+    flow.send_signal(signal.SIGINT)
+    flow.wait(20)
+    flow.stdout.close()
+    assert gone(pid)
+
+
+def test_a_workspace_that_another_dvc_holds_is_said_to_be_busy(tmp_path: Path) -> None:
+    root = make_repo(tmp_path / "repo", {"slow": SAYS_AND_SLEEPS, "one": write_out("one", "1")})
+    other = subprocess.Popen(
+        [sys.executable, "-u", "-m", "dvc", "repro", "slow"], cwd=root, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert other.stdout is not None
+    next(line for line in other.stdout if line.startswith("pid"))
+    try:
+        with pytest.raises(WorkspaceBusy, match="wait until the other dvc has finished"):
+            reproduce(root, "slow")
+    finally:
+        os.killpg(other.pid, signal.SIGKILL)
+        other.wait(10)
+        other.stdout.close()
+
+
+def test_stages_follow_what_they_depend_on_and_else_the_order_of_the_file(tmp_path: Path) -> None:
+    wired = (
+        "stages:\n"
+        "  last: {cmd: x, deps: [data/a/part, data/b], outs: [data/c]}\n"
+        "  cheap: {cmd: x, outs: [data/a]}\n"
+        "  dear: {cmd: x, outs: [{data/b: {cache: false}}]}\n"
+    )
+    root = make_repo(tmp_path / "repo", {}, wired=wired)
+    assert [stage.name for stage in read_stages(root)] == ["cheap", "dear", "last"]
+
+
+def test_a_dvc_file_without_stages_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "dvc.yaml").write_text("artifacts: {}\n", encoding="utf-8")
+    with pytest.raises(WorkspaceInvalid, match="no `stages`"):
+        read_stages(tmp_path)
+
+
+def test_why_a_stage_would_run_is_told(tmp_path: Path) -> None:
+    root = make_repo(tmp_path / "repo", {"one": write_out("one", "1")})
+    run(root, sys.executable, "-m", "dvc", "repro", "--quiet")
+    assert why_stale(root) == {}
+    (root / "one.py").write_text(write_out("one", "2"), encoding="utf-8")
+    assert why_stale(root) == {"one": ["one.py: modified (changed deps)"]}
