@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-
 from tasks.errors import EXIT_REFUSED, TunegateError
 
 app = typer.Typer(

@@ -142,7 +142,9 @@ def report_command(start: Path, wanted: str | None, output: Path | None) -> None
     run_id = resolve_run(root, wanted)
     text = show_file(root, f"{workspace.RUN_BRANCHES}{run_id}", (run_folder(run_id) / "report.html").as_posix())
     if text is None:
-        raise RunNotFound(f"run {run_id} has no report: it ended before its first stage")
+        raise RunNotFound(
+            f"run {run_id} has no report: it ended before its first stage; `tunegate audit show {run_id}` says why"
+        )
     path = output or root / workspace.REPORTS / run_id / "report.html"
     write_text(path, text)
     console = Console(soft_wrap=True)
@@ -179,7 +181,7 @@ def audit_show_command(start: Path, wanted: str | None, *, as_json: bool) -> Non
     root = repository_root(start)
     record = read_run(root, resolve_run(root, wanted))
     if as_json:
-        print(dump_json(record), end="")  # noqa: T201  plain JSON for pipes, no wrapping
+        print(dump_json(record), end="")
         return
     console = Console(soft_wrap=True)
     print_end(record, root)

@@ -50,7 +50,7 @@ class PlainDisplay:
 
     def note(self, text: str) -> None:
         """Print a line at once."""
-        print(text, flush=True)  # noqa: T201  this is the display
+        print(text, flush=True)
 
 
 @dataclass

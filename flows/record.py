@@ -1,5 +1,6 @@
 """The run record: gathered from a run's worktree, committed to its branch, read again by the audit."""
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -29,18 +30,19 @@ PACKAGES = (
     *("accelerate", "bitsandbytes", "daft", "datasets", "dvc", "great-expectations", "gto", "huggingface-hub"),
     *("lm-eval", "numpy", "pandas", "peft", "prefect", "pyarrow", "scipy", "torch", "transformers", "trl", "tunegate"),
 )
-KEPT_FILES = {
-    paths.VERDICT: "verdict.json",
-    paths.ADAPTER_APPROVAL: "adapter_approval.json",
-    paths.MERGED_APPROVAL: "merged_approval.json",
-    paths.DATA_APPROVAL: "data_approval.json",
-    paths.VALIDATION: "validation.json",
-    paths.EVALUATE_BASE / paths.EVALUATION: "base.json",
-    paths.EVALUATE_CANDIDATE / paths.EVALUATION: "candidate.json",
-    paths.TRAIN_METRICS: "train_metrics.json",
-    paths.TRAIN_HISTORY: "train_history.jsonl",
-    paths.PARITY: "parity.json",
-}
+ENDED = frozenset({"executed", "restored", "unchanged", "refused"})
+KEPT_FILES = (  # stage, what it wrote, the name beside the record
+    ("validate", paths.DATA_APPROVAL, "data_approval.json"),
+    ("validate", paths.VALIDATION, "validation.json"),
+    ("train", paths.TRAIN_METRICS, "train_metrics.json"),
+    ("train", paths.TRAIN_HISTORY, "train_history.jsonl"),
+    ("evaluate_base", paths.EVALUATE_BASE / paths.EVALUATION, "base.json"),
+    ("evaluate_candidate", paths.EVALUATE_CANDIDATE / paths.EVALUATION, "candidate.json"),
+    ("gate", paths.VERDICT, "verdict.json"),
+    ("gate", paths.ADAPTER_APPROVAL, "adapter_approval.json"),
+    ("merge", paths.PARITY, "parity.json"),
+    ("merge", paths.MERGED_APPROVAL, "merged_approval.json"),
+)
 
 
 def run_folder(run_id: str) -> Path:
@@ -65,7 +67,7 @@ def gather(
     `params` is None when they do not parse: such a run is on record too.
     """
     root = place.worktree
-    ran = {stage.name for stage in stages if stage.outcome in {"executed", "restored", "unchanged", "refused"}}
+    ran = {stage.name for stage in stages if stage.outcome in ENDED}
     return RunRecord.model_validate(
         {
             "run_id": place.run_id,
@@ -177,8 +179,9 @@ def commit_record(place: RunPlace, record: RunRecord) -> str:
     """Write the record and copies of the small results into `runs/<id>` and commit them with dvc.lock."""
     folder = place.worktree / run_folder(place.run_id)
     write_json(folder / "record.json", record)
-    for source, name in KEPT_FILES.items():
-        if (place.worktree / source).is_file():
+    for stage, source, name in KEPT_FILES:
+        own = record.stage(stage)  # the workspace may still hold what an earlier run wrote
+        if own is not None and own.outcome in ENDED and (place.worktree / source).is_file():
             shutil.copyfile(place.worktree / source, folder / name)
     kept = [str(run_folder(place.run_id)), *(name for name in ("dvc.lock",) if (place.worktree / name).exists())]
     if (place.worktree / paths.CHAMPION).exists():
@@ -187,10 +190,31 @@ def commit_record(place: RunPlace, record: RunRecord) -> str:
     return commit_all(place, f"{subject}\n\n{record.reason}\n\nRun: {place.run_id}\n", kept)
 
 
+def settle_dead_run(root: Path, worktree: Path) -> None:
+    """Make the record of a run that died in `worktree` true: what it published without a tag is no release.
+
+    A run that died before its first record did nothing yet; its branch goes.
+    """
+    try:
+        found = read_run(root, worktree.name)
+    except RunNotFound:
+        if git(root, "branch", "--list", f"{RUN_BRANCHES}{worktree.name}"):
+            git(root, "update-ref", "-d", f"refs/heads/{RUN_BRANCHES}{worktree.name}")
+        return
+    if found.release is None or git(root, "tag", "--list", found.release.tag):
+        return
+    place = RunPlace(root, worktree, found.run_id, found.base_commit, found.snapshot_commit, found.changed_files)
+    mended = {"status": "crashed", "reason": "published, but the run died before it was registered", "release": None}
+    commit_record(place, found.model_copy(update=mended))
+
+
 def read_runs(root: Path) -> list[RunRecord]:
-    """The records of all runs, the newest first."""
+    """The records of all runs, the newest first; a run that began this moment has none yet."""
     branches = git(root, "for-each-ref", "--format=%(refname:short)", f"refs/heads/{RUN_BRANCHES}").split()
-    records = [read_run(root, branch.removeprefix(RUN_BRANCHES)) for branch in branches]
+    records = []
+    for branch in branches:
+        with contextlib.suppress(RunNotFound):
+            records.append(read_run(root, branch.removeprefix(RUN_BRANCHES)))
     return sorted(records, key=lambda record: record.run_id, reverse=True)
 
 

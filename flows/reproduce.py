@@ -1,7 +1,7 @@
-"""The only caller of dvc: one `dvc repro --single-item` per stage, its lines handed on live, its process group stopped.
+"""The only caller of dvc: one `dvc repro --single-item` a stage, its lines handed on live, its whole group stopped.
 
-A stage that fails makes dvc exit with 255 whatever the stage's own code was, so a stage writes its outcome to a file that
-this module names to it.
+A stage that fails makes dvc exit with 255 whatever the stage's own code was, so a stage writes its outcome to a file
+that this module names to it.
 """
 
 import ctypes
@@ -56,7 +56,7 @@ class StageTimeout(TunegateError):
 
 
 def read_stages(root: Path) -> list[Stage]:
-    """The stages of `dvc.yaml` so that each follows what it depends on; else in the order of the file, cheap ones first.
+    """The stages of `dvc.yaml` so that each follows what it depends on, else in the order of the file.
 
     Raises:
         ParamsInvalid: dvc.yaml is not valid YAML.
@@ -166,8 +166,7 @@ def run_lines(command: list[str], root: Path, extra: dict[str, str], timeout_sec
     )
     deadline = time.monotonic() + timeout_seconds
     try:
-        for line in _lines_until(child, deadline):
-            yield line
+        yield from _lines_until(child, deadline)
         yield child.wait()
     finally:
         stop_group(child)

@@ -191,11 +191,11 @@ def retrain(
 def attempt(place: RunPlace, progress: Progress, *, release: bool) -> None:
     """Run the line, and turn every way to end into a status and a reason."""
     try:
+        commit_record(place, progress)  # first of all: a run that is killed from here on is on record
         params = load_params(place.worktree / paths.PARAMS)
         champion, _ = registry.champion(place.root, params.release.name, params.release.stage)
         registry.write_champion(place.worktree, champion)
         checkout(place.worktree)
-        commit_record(place, progress)
         run_line(place, params, progress, release=release)
     except StageStopped as stopped:
         refused = stopped.run.outcome == "refused"
@@ -215,12 +215,23 @@ def finish(place: RunPlace, progress: Progress) -> None:
     try:
         run_record, commit = commit_record(place, progress)
         if progress.release is not None and not progress.released_before:
-            register_and_promote(str(place.root), progress.release.model_dump(mode="json"), commit)
+            settle_release(place, progress, progress.release, commit)
         with contextlib.suppress(Exception):  # artifacts are a courtesy: a server that is gone must not cost the record
             show_artifacts(place, run_record)
     finally:
         workspace.close_place(place)
         (place.root / workspace.CURRENT).unlink(missing_ok=True)
+
+
+def settle_release(place: RunPlace, progress: Progress, release: ReleaseRecord, commit: str) -> None:
+    """Tag the commit that holds the record; when that fails, the record is mended: what no tag names is no release."""
+    try:
+        register_and_promote(str(place.root), release.model_dump(mode="json"), commit)
+    except BaseException as error:
+        progress.status, progress.reason = "crashed", f"published, but not registered: {type(error).__name__}: {error}"
+        progress.release = None
+        commit_record(place, progress)
+        raise
 
 
 def commit_record(place: RunPlace, progress: Progress) -> tuple[RunRecord, str]:
@@ -272,6 +283,7 @@ def show_artifacts(place: RunPlace, run_record: RunRecord) -> None:
 def recover(root: Path) -> None:
     """Clean up after runs that died: what they had committed stays on record as crashed, their worktrees go."""
     for worktree in workspace.leftovers(root):
+        record.settle_dead_run(root, worktree)
         get_run_logger().warning("run %s died; its record says crashed, its worktree is removed", worktree.name)
         display.current().note(f"run {worktree.name} died before it finished; it stays on record as crashed")
         workspace.remove_worktree(root, worktree)

@@ -94,13 +94,13 @@ def is_locked(root: Path) -> str | None:
 def snapshot(root: Path, run_id: str) -> tuple[str, tuple[str, ...]]:
     """The commit that a run starts from, and the tracked files that differ from HEAD.
 
-    With uncommitted changes it is a new commit on top of HEAD that holds them (`git stash create` makes its tree without
-    touching the index or the working tree); without, it is HEAD.
+    With uncommitted changes it is a new commit on top of HEAD that holds them (`git stash create` makes its tree and
+    leaves the index and the working tree alone); without, it is HEAD.
     """
-    stash = git(root, "stash", "create", f"tunegate {run_id}")
     head = git(root, "rev-parse", "HEAD")
-    if not stash:
+    if not git(root, "status", "--porcelain", "--untracked-files=no"):  # `stash create` fails on files merely touched
         return head, ()
+    stash = git(root, "stash", "create", f"tunegate {run_id}")
     changed = tuple(git(root, "diff", "--name-only", head, stash).splitlines())
     message = f"Snapshot of uncommitted changes for run {run_id}"
     made = git(root, *identity(root), "commit-tree", f"{stash}^{{tree}}", "-p", head, "-m", message)

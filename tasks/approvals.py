@@ -47,6 +47,7 @@ def require_approval(approval_path: Path, subject_path: Path, next_move: str) ->
     found = digest_path(subject_path)
     if found != approval.digest:
         raise NotApproved(
-            f"{subject_path} has digest {found[:12]}, {approval.approved_by} approved {approval.digest[:12]}; {next_move}"
+            f"{subject_path} has digest {found[:12]}, {approval.approved_by} approved {approval.digest[:12]}; "
+            f"{next_move}"
         )
     return approval

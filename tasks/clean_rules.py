@@ -74,9 +74,10 @@ def completion_too_long(example: Example, params: CleanParams) -> str | None:
 
 
 def truncated(example: Example, params: CleanParams) -> str | None:
-    """The prompt ends with a mark that exports leave where they cut."""
-    end = example.prompt.rstrip()
-    return next((f"ends with {mark}" for mark in params.truncation_marks if end.endswith(mark)), None)
+    """A line of the prompt ends with a mark that exports leave where they cut."""
+    ends = [line.rstrip() for line in example.prompt.splitlines()]
+    marks = (mark for mark in params.truncation_marks if any(end.endswith(mark) for end in ends))
+    return next((f"ends with {mark}" for mark in marks), None)
 
 
 def special_token(example: Example, params: CleanParams) -> str | None:

@@ -27,7 +27,7 @@ def file_digests(folder: Path) -> dict[str, str]:
 
 
 def combine_digests(digests: dict[str, str]) -> str:
-    """One digest over named digests: sha256 over the sorted `name\\0digest\\n` lines."""
+    """One digest over named digests: sha256 over the sorted `name NUL digest newline` lines."""
     lines = "".join(f"{name}\0{digest}\n" for name, digest in sorted(digests.items()))
     return digest_text(lines)
 

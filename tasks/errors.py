@@ -29,6 +29,10 @@ class BaseInvalid(TunegateError):
     """The base model cannot be had, or its bytes are not the pinned ones."""
 
 
+class Unavailable(TunegateError):
+    """A network or a package index did not answer; it may be back, so a run tries such a stage again."""
+
+
 class TrainingInvalid(TunegateError):
     """Training cannot mean what it should: nothing is supervised, the loss is not finite, the adapter starts wrong."""
 

@@ -4,6 +4,7 @@ Both models are loaded by the same call and measured by the same settings; the o
 """
 
 import json
+import logging
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -26,7 +27,7 @@ from tasks.models import (
     attach_adapter,
     base_folder,
     dtype_name,
-    load_quantized,
+    load_for_inference,
     load_tokenizer,
     resolve_dtype,
     set_threads,
@@ -49,12 +50,12 @@ class CountingLM(HFLM):  # type: ignore[misc]  # lm-eval is not typed
     def loglikelihood(self, requests: Sequence[Any], **options: Any) -> Any:
         """Count the requests, then answer them."""
         self._begin(len(requests))
-        return super().loglikelihood(requests, **options)
+        return super().loglikelihood(requests, **options | {"disable_tqdm": True})
 
     def generate_until(self, requests: Sequence[Any], **options: Any) -> Any:
         """Count the requests, then answer them."""
         self._begin(len(requests))
-        return super().generate_until(requests, **options)
+        return super().generate_until(requests, **options | {"disable_tqdm": True})
 
     def _model_call(self, inps: torch.Tensor, *rest: Any, **options: Any) -> Any:
         answer = super()._model_call(inps, *rest, **options)
@@ -87,6 +88,7 @@ def run_harness(model: HFLM, evaluate: EvaluateParams) -> Mapping[str, Any]:
     Raises:
         ParamsInvalid: the harness does not know a benchmark.
     """
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
     manager = TaskManager(include_path=str(paths.EVALS))
     unknown = [benchmark.name for benchmark in evaluate.benchmarks if benchmark.name not in manager.all_tasks]
     if unknown:
@@ -143,7 +145,7 @@ def digest_folder(folder: Path) -> str:
 def build_model(which: Which, params: Params, base: BaseRecord) -> CountingLM:
     """The quantised base, for `candidate` with the adapter in front, as lm-eval's model."""
     folder = base_folder(base)
-    model = load_quantized(folder, params.quantization)
+    model = load_for_inference(folder, params.quantization)
     if which == "candidate":
         model = attach_adapter(model, paths.ADAPTER)
     return CountingLM(

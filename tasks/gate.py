@@ -1,4 +1,4 @@
-"""Stage `gate`: evaluations, champion, adapter -> data/gate (verdict.json, approval.json of the adapter when it passed).
+"""Stage `gate`: evaluations, champion, adapter -> data/gate (verdict.json, approval.json of the adapter).
 
 Always succeeds as a stage: the verdict is data, so that refused runs are locked and recorded too. Every comparison is
 paired, item by item, and no evidence is a refusal, never a pass.

@@ -31,7 +31,7 @@ SHAREGPT_ROLES = {
 _PLAIN_LABEL = re.compile(r"[A-Za-z_-]{1,24}")
 
 
-class BrokenRow(Exception):  # noqa: N818 - it is a row's fate, not a failure of the stage, which it never leaves
+class BrokenRow(Exception):
     """A row that does not fit its layout: the rule it broke, and the column and problem without the row's text."""
 
     def __init__(self, rule: str, value: str) -> None:
@@ -103,10 +103,14 @@ def _preference_layout(rows: Sequence[Row]) -> str | None:
 
 
 def _template_parser(layout: TemplateLayout) -> Parser:
-    columns = dict.fromkeys((*template_columns(layout.prompt), *template_columns(layout.completion), *layout.allowed))
+    named = (*template_columns(layout.prompt), *template_columns(layout.completion))
+    columns = dict.fromkeys((*named, *layout.allowed, *layout.required))
 
     def parse(row: Row) -> tuple[Message, ...]:
         values = {column: _text(row, column) for column in columns}
+        for column in layout.required:
+            if not values[column].strip():
+                raise BrokenRow("empty", f"{column}: blank, expected text")
         for column, allowed in layout.allowed.items():
             if values[column] not in allowed:
                 raise BrokenRow("label_unknown", f"{column}: {_label(values[column])}, not one of {len(allowed)}")

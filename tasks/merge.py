@@ -42,7 +42,7 @@ def merge_weights(base: Path, adapter: Path, quantization: QuantizationParams, d
 
 
 def write_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """A folder that `AutoModelForCausalLM.from_pretrained` loads; no trace of the quantisation is left in its config."""
+    """A folder that `AutoModelForCausalLM.from_pretrained` loads; its config keeps no trace of the quantisation."""
     with whole(folder) as partial:
         model.generation_config.eos_token_id = tokenizer.eos_token_id
         model.generation_config.pad_token_id = tokenizer.pad_token_id

@@ -6,6 +6,7 @@ Training, evaluation and merging load the base through `load_quantized`, so that
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -20,7 +21,7 @@ from transformers import (
 )
 
 from tasks.digests import combine_digests, file_digests
-from tasks.errors import BaseInvalid
+from tasks.errors import BaseInvalid, Unavailable
 from tasks.params import ComputeParams, QuantizationParams
 from tasks.records import BaseRecord
 
@@ -31,13 +32,21 @@ def fetch_hub_snapshot(repo_id: str, revision: str) -> Path:
     """The files of one commit, in the Hub's cache (`HF_ENDPOINT` and `HF_TOKEN` from the environment).
 
     Raises:
-        BaseInvalid: the Hub cannot be reached or has no such commit.
+        BaseInvalid: the Hub has no such commit, or does not show it to this token.
+        Unavailable: the Hub cannot be reached, or fails.
     """
     try:
         return Path(snapshot_download(repo_id, revision=revision, allow_patterns=MODEL_FILES))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise BaseInvalid(f"{repo_id}@{revision[:12]}: cannot be fetched: {reason}") from None
+    except (HfHubHTTPError, LocalEntryNotFoundError, httpx2.TransportError, ConnectionError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        kind = BaseInvalid if _is_final(error) else Unavailable
+        raise kind(f"{repo_id}@{revision[:12]}: cannot be fetched: {reason}") from None
+
+
+def _is_final(error: Exception) -> bool:
+    """Whether the Hub answered, and asking again would not change the answer."""
+    response = getattr(error, "response", None)
+    return response is not None and 400 <= response.status_code < 500 and response.status_code not in {408, 429}
 
 
 def convert_gguf(gguf: Path, dtype: str, folder: Path) -> None:
@@ -126,7 +135,7 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 
 def build_quantization_config(quantization: QuantizationParams) -> BitsAndBytesConfig:
-    """bitsandbytes' configuration, with the compute type resolved for this device."""
+    """The configuration of bitsandbytes, with the compute type resolved for this device."""
     return BitsAndBytesConfig(
         load_in_4bit=quantization.load_in_4bit,
         bnb_4bit_quant_type=quantization.bnb_4bit_quant_type,
@@ -145,6 +154,17 @@ def load_quantized(folder: Path, quantization: QuantizationParams) -> PreTrained
         use_safetensors=True,
         trust_remote_code=False,
     )
+
+
+def load_for_inference(folder: Path, quantization: QuantizationParams) -> PreTrainedModel:
+    """The quantised base for answering: on a CPU its 4-bit weights are dequantised once instead of for every token.
+
+    The products are the same: bitsandbytes' CPU backend dequantises to the compute type before each of them.
+    """
+    model = load_quantized(folder, quantization)
+    if model.device.type == "cpu":
+        model = model.dequantize().to(resolve_dtype(quantization.bnb_4bit_compute_dtype))
+    return model.eval()
 
 
 def load_plain(folder: Path, dtype: torch.dtype) -> PreTrainedModel:

@@ -77,12 +77,16 @@ class BaseModelParams(Section):
 
 
 class TemplateLayout(Section):
-    """Columns turned into a conversation: `{column}` is filled in, `{{` and `}}` are braces."""
+    """Columns turned into a conversation: `{column}` is filled in, `{{` and `}}` are braces.
+
+    A row is broken when a column of `required` is blank, or one of `allowed` holds another value than those listed.
+    """
 
     kind: Literal["template"]
     system: str
     prompt: str
     completion: str
+    required: list[str]
     allowed: dict[str, list[str]]
 
 

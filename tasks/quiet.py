@@ -1,6 +1,7 @@
 """Telemetry, update checks and progress bars of every library off; light, so that the command can import it."""
 
 import os
+import warnings
 
 QUIET = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -21,6 +22,10 @@ QUIET = {
 
 
 def quiet() -> None:
-    """Switch every library's telemetry and progress bars off, unless the user has set the variable."""
+    """Switch every library's telemetry and progress bars off, unless the user has set the variable.
+
+    Future warnings are messages of libraries to each other; the versions are pinned, so nobody can act on them here.
+    """
+    warnings.simplefilter("ignore", FutureWarning)
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)

@@ -1,7 +1,7 @@
 """Stage `train`: approved splits and base -> data/train (adapter, metrics.json, history.jsonl, supervision.json).
 
-QLoRA with TRL, PEFT and bitsandbytes. The adapter is float32 throughout: TRL would cast it to bfloat16, which is slow on
-a CPU and comes back in another type when a run is resumed. The seed is set before the adapter is drawn.
+QLoRA with TRL, PEFT and bitsandbytes. The adapter is float32 throughout: TRL would cast it to bfloat16, which is slow
+on a CPU and comes back in another type when a run is resumed. The seed is set before the adapter is drawn.
 """
 
 import json
@@ -16,6 +16,7 @@ from datasets import Dataset
 from peft import LoraConfig
 from transformers import (
     PreTrainedTokenizerBase,
+    PrinterCallback,
     TrainerCallback,
     TrainerControl,
     TrainerState,
@@ -168,6 +169,34 @@ class Progress(TrainerCallback):
         )
 
 
+class AnswerTrainer(SFTTrainer):  # type: ignore[misc]  # trl is not typed
+    """TRL's trainer; on a CPU the output layer is applied only where there is loss.
+
+    TRL scores every position unless Triton is there, and with a vocabulary of 49,152 that is a fifth of the arithmetic
+    of a small model. The loss is the same: the sum of the token losses over the number of supervised tokens.
+    """
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, torch.Tensor],
+        return_outputs: bool = False,  # noqa: FBT001, FBT002  transformers' signature
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """The loss of one batch, a scalar."""
+        if return_outputs or self.accelerator.num_processes > 1 or self.accelerator.device.type != "cpu":
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        causal = self.accelerator.unwrap_model(model).get_base_model()
+        hidden = causal.base_model(
+            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False
+        ).last_hidden_state[:, :-1]
+        labels = inputs["labels"][:, 1:]
+        taught = labels != IGNORED
+        logits = causal.get_output_embeddings()(hidden[taught]).float()
+        total = torch.nn.functional.cross_entropy(logits, labels[taught], reduction="sum")
+        return total / (taught.sum() if num_items_in_batch is None else num_items_in_batch)
+
+
 def build_trainer(params: Params, folder: Path, train: list[Example], validation: list[Example]) -> SFTTrainer:
     """The trainer over the 4-bit base, its adapter in float32 and drawn after the seed was set."""
     quantization, tokenizer = params.quantization, load_tokenizer(folder)
@@ -175,7 +204,7 @@ def build_trainer(params: Params, folder: Path, train: list[Example], validation
     scratch = paths.TRAIN / ".trainer"
     set_seed(params.train.seed)
     batch = params.train.per_device_train_batch_size * params.train.gradient_accumulation_steps
-    trainer = SFTTrainer(
+    trainer = AnswerTrainer(
         model=load_quantized(folder, quantization),
         args=build_training_config(params.train, dtype, scratch, evaluates=bool(validation)),
         train_dataset=as_dataset(train),
@@ -184,6 +213,7 @@ def build_trainer(params: Params, folder: Path, train: list[Example], validation
         peft_config=build_lora_config(params.lora),
         callbacks=[Progress(batch)],
     )
+    trainer.remove_callback(PrinterCallback)
     for weight in trainer.model.parameters():
         if weight.requires_grad:
             weight.data = weight.data.float()

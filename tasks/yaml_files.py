@@ -49,7 +49,7 @@ def read_yaml(path: Path) -> Document:
     """Parse one YAML mapping.
 
     Raises:
-        ParamsInvalid: the file is missing, too large, not UTF-8, not a mapping, or uses anchors, tags or duplicate keys.
+        ParamsInvalid: the file is missing, too large, not UTF-8, no mapping, or uses anchors, tags or duplicate keys.
     """
     text = _read_text(path)
     try:

@@ -102,7 +102,7 @@ class LoopbackHub:
         return None
 
 
-class Answer(Exception):  # noqa: N818 (not an error: how a handler answers)
+class Answer(Exception):
     """Status, JSON body and headers."""
 
     def __init__(self, status: int, body: object = None, headers: dict[str, str] | None = None) -> None:
@@ -151,7 +151,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _serve  # noqa: N815 (the names of http.server)
 
-    def _attempt(self, endpoint: str, needs_token: bool, match: re.Match[str], body: bytes) -> None:  # noqa: FBT001
+    def _attempt(self, endpoint: str, needs_token: bool, match: re.Match[str], body: bytes) -> None:
         hub = self.state
         is_known = self.headers.get("Authorization") == f"Bearer {hub.token}"
         hub.requests.append((endpoint, "Authorization" in self.headers))

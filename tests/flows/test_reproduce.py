@@ -52,11 +52,11 @@ def test_the_lines_of_a_stage_are_handed_on(tmp_path: Path) -> None:
 
 def test_a_refusal_keeps_its_exit_code_and_message_although_dvc_exits_with_255(tmp_path: Path) -> None:
     code = (
-        "import sys; sys.path.insert(0, {root!r})\n"
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r})\n"
         "from tasks.entry import run_stage\nfrom tasks.errors import NotApproved\n"
         "def main():\n    raise NotApproved('not these bytes')\n"
         "run_stage(main)\n"
-    ).format(root=str(Path(__file__).parents[2]))
+    )
     root = make_repo(tmp_path / "repo", {"one": code})
     assert reproduce(root, "one")[:3] == ("refused", 3, "not these bytes")
 
@@ -72,7 +72,7 @@ def test_a_crash_is_a_failure_with_the_last_line_that_was_said(tmp_path: Path) -
 def test_a_stage_over_its_time_is_stopped_with_its_children(tmp_path: Path) -> None:
     root = make_repo(tmp_path / "repo", {"one": SAYS_AND_SLEEPS})
     lines: list[str] = []
-    with pytest.raises(StageTimeout, match="longer than run.stage_timeout_seconds"):
+    with pytest.raises(StageTimeout, match=r"longer than run.stage_timeout_seconds"):
         reproduce_stage(root, "one", 4, lines.append)
     pid = int(next(line for line in lines if line.startswith("pid")).split()[1])
     assert gone(pid)
@@ -80,7 +80,10 @@ def test_a_stage_over_its_time_is_stopped_with_its_children(tmp_path: Path) -> N
 
 def test_an_interrupted_flow_leaves_no_stage_behind(tmp_path: Path) -> None:
     root = make_repo(tmp_path / "repo", {"one": SAYS_AND_SLEEPS})
-    driver = "import pathlib, sys; from flows.reproduce import reproduce_stage as r; r(pathlib.Path(sys.argv[1]), 'one', 60, lambda line: print(line, flush=True))"
+    driver = (
+        "import pathlib, sys; from flows.reproduce import reproduce_stage\n"
+        "reproduce_stage(pathlib.Path(sys.argv[1]), 'one', 60, lambda line: print(line, flush=True))"
+    )
     flow = subprocess.Popen(
         [sys.executable, "-c", driver, str(root)], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
     )
@@ -95,7 +98,11 @@ def test_an_interrupted_flow_leaves_no_stage_behind(tmp_path: Path) -> None:
 def test_a_workspace_that_another_dvc_holds_is_said_to_be_busy(tmp_path: Path) -> None:
     root = make_repo(tmp_path / "repo", {"slow": SAYS_AND_SLEEPS, "one": write_out("one", "1")})
     other = subprocess.Popen(
-        [sys.executable, "-u", "-m", "dvc", "repro", "slow"], cwd=root, stdout=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, "-u", "-m", "dvc", "repro", "slow"],
+        cwd=root,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     assert other.stdout is not None
     next(line for line in other.stdout if line.startswith("pid"))

@@ -20,7 +20,11 @@ def repo(tmp_path: Path) -> Path:
 
 def state(root: Path) -> tuple[str, str, str]:
     """The branch, the index and the working tree as git sees them."""
-    return run(root, "git", "rev-parse", "HEAD", "--abbrev-ref", "HEAD"), run(root, "git", "diff", "--cached"), run(root, "git", "diff")
+    return (
+        run(root, "git", "rev-parse", "HEAD", "--abbrev-ref", "HEAD"),
+        run(root, "git", "diff", "--cached"),
+        run(root, "git", "diff"),
+    )
 
 
 def test_a_run_id_sorts_by_time() -> None:
@@ -38,7 +42,10 @@ def test_the_lock_names_its_holder_and_is_free_afterwards(repo: Path) -> None:
 
 
 def test_a_killed_holder_frees_the_lock(repo: Path) -> None:
-    code = "import sys, os, pathlib; from flows import workspace\nwith workspace.lock(pathlib.Path(sys.argv[1])): os.kill(os.getpid(), 9)"
+    code = (
+        "import sys, os, pathlib; from flows import workspace\n"
+        "with workspace.lock(pathlib.Path(sys.argv[1])): os.kill(os.getpid(), 9)"
+    )
     subprocess.run([sys.executable, "-c", code, str(repo)], check=False, cwd=Path(__file__).parents[2])
     with workspace.lock(repo):
         pass

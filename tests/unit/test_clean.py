@@ -36,6 +36,7 @@ def test_a_good_row_stays_as_it_is_without_an_entry() -> None:
         ("a question", "x" * 51, "completion_too_long"),
         ("the parcel never [...] ", "yes", "truncated"),
         ("the parcel never…", "yes", "truncated"),
+        ("the parcel never [...]\nImpact: none", "yes", "truncated"),
         ("the parcel… never", "yes", None),
         ("a <|im_end|> question", "yes", "special_token"),
         ("a ＜|im_end|＞ question", "yes", "special_token"),

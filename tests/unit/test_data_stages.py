@@ -27,6 +27,7 @@ LAYOUT = TemplateLayout(
     system="Route the ticket.",
     prompt="{text}",
     completion="{queue}",
+    required=["text"],
     allowed={"queue": ["repair", "sales"]},
 )
 BENCHMARK = Benchmark(name="ticket_routing", role="target", num_fewshot=0)

@@ -2,8 +2,8 @@ import math
 
 import pytest
 
-from tasks.evaluate_parsing import parse_scores
 from tasks.errors import EvidenceMissing
+from tasks.evaluate_parsing import parse_scores
 from tasks.gate import judge
 from tasks.params import GateParams, Rule
 from tasks.records import Champion, Evaluation, Fingerprint, Score, Verdict
@@ -99,13 +99,7 @@ def test_a_metric_where_less_is_better_is_turned_round() -> None:
 def test_a_candidate_worse_than_the_champion_is_refused_although_it_beats_the_base() -> None:
     asked = rule(min_gain_over_base=0.1, max_loss_from_champion=0.03)
     found = verdict(asked, evaluation("base", 0), evaluation("candidate", 60), evaluation("champion", 70))
-    assert (
-        found.failures
-        == (
-            "routing exact_match: moved -10.0 points from the champion (-16.0 to -5.0 points), a loss of +3.0 points is allowed",
-        )
-        or "from the champion" in found.failures[0]
-    )
+    assert found.failures[0].startswith("routing exact_match: moved -10.0 points from the champion (-")
     assert found.verdict == "refused"
 
 
@@ -153,7 +147,7 @@ def results(value: object) -> dict[str, object]:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, "N/A", None, True])
 def test_a_sample_without_a_finite_number_is_no_evidence(value: object) -> None:
-    with pytest.raises(EvidenceMissing, match="routing item 0: exact_match is .*, not a finite number"):
+    with pytest.raises(EvidenceMissing, match=r"routing item 0: exact_match is .*, not a finite number"):
         parse_scores("routing", results(value))
 
 

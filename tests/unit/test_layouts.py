@@ -11,6 +11,7 @@ TEMPLATE = TemplateLayout(
     system="Route it.",
     prompt="{text}",
     completion='{{"queue": "{queue}"}}',
+    required=["text"],
     allowed={"queue": ["billing", "repair"]},
 )
 
@@ -34,6 +35,7 @@ def test_a_template_fills_columns_and_keeps_doubled_braces() -> None:
     [
         ({"text": "It broke"}, "missing_column", "queue"),
         ({"text": None, "queue": "repair"}, "wrong_type", "text: null, expected text"),
+        ({"text": " \n", "queue": "repair"}, "empty", "text: blank, expected text"),
         ({"text": 7, "queue": "repair"}, "wrong_type", "text: int, expected text"),
         ({"text": "It broke", "queue": "Repair"}, "label_unknown", "queue: 'Repair', not one of 2"),
         ({"text": "x", "queue": "ann@mail.org"}, "label_unknown", "queue: a text of 12 characters, not one of 2"),

@@ -53,7 +53,7 @@ def test_all_problems_are_reported_at_once_with_line_key_found_and_the_nearest_n
         ("metric: acc\n", "metric: acc\n      limit: 3\n", r"gate.rules.1.limit: Extra inputs"),
         ("- benchmark: general_knowledge", "- benchmark: arc_easy", r"'arc_easy' is not in evaluate.benchmarks"),
         ("name: support-router", "name: ../escape", r"release.name: String should match pattern"),
-        ("bands: 16", "bands: 17", r"num_hashes must be a multiple of bands"),
+        ("bands: 32", "bands: 33", r"num_hashes must be a multiple of bands"),
         ("method: qlora", "method: nola", r"train.method: Input should be 'qlora'"),
     ],
 )

@@ -111,7 +111,7 @@ def test_a_folder_that_cannot_be_loaded_is_not_released(tmp_path: Path) -> None:
         (".DS_Store", False),
     ],
 )
-def test_the_allow_list_names_what_from_pretrained_reads(name: str, expected: bool) -> None:  # noqa: FBT001
+def test_the_allow_list_names_what_from_pretrained_reads(name: str, expected: bool) -> None:
     assert is_allowed(name) is expected
 
 

@@ -1,0 +1,225 @@
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from flows import cli, registry, workspace
+from flows.git import git
+from flows.record import commit_record, run_folder
+from flows.reporting import write_report
+from flows.run_record import RunRecord, parse_run_record
+from tasks.errors import NotApproved
+from tests.flows.fake_run import passed_record, refused_record
+
+PASSED, REFUSED = "20261120-081502-3f9c", "20261121-081502-77aa"
+
+
+@pytest.fixture
+def at_home(short_line: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository that is the current folder, without any run."""
+    monkeypatch.chdir(short_line)
+    monkeypatch.setenv("COLUMNS", "200")
+    return short_line
+
+
+@pytest.fixture
+def with_runs(at_home: Path) -> Path:
+    """The same with a released run and a refused one on record."""
+    released = passed_record().model_copy(update={"run_id": PASSED})
+    made = put_on_record(at_home, released)
+    assert released.release is not None
+    registry.register(at_home, released.release, made)
+    registry.promote(at_home, released.release, "production")
+    put_on_record(at_home, refused_record().model_copy(update={"run_id": REFUSED}))
+    return at_home
+
+
+def put_on_record(root: Path, record: RunRecord) -> str:
+    place = workspace.open_place(root, record.run_id)
+    write_report(record, place.worktree, place.worktree / run_folder(record.run_id) / "report.html")
+    made = commit_record(place, record)
+    workspace.close_place(place)
+    return made
+
+
+def ask(*words: str) -> str:
+    result = CliRunner().invoke(cli.app, list(words), catch_exceptions=False)
+    assert result.exit_code == 0
+    return result.output
+
+
+@pytest.fixture
+def refuse(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[object, str]]:
+    """Run the command as a shell does; its exit code and what it said on standard error, without a traceback."""
+
+    def run(*words: str) -> tuple[object, str]:
+        monkeypatch.setattr(sys, "argv", ["tunegate", *words])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        said = capsys.readouterr().err
+        assert "Traceback" not in said
+        return end.value.code, said
+
+    return run
+
+
+Refuse = Callable[..., tuple[object, str]]
+
+
+def test_audit_list_shows_all_runs_the_newest_first(with_runs: Path) -> None:
+    rows = [line for line in ask("audit", "list").splitlines() if "2026112" in line]
+    assert [row.split()[1] for row in rows] == [REFUSED, PASSED]
+    assert "refused" in rows[0]
+    assert "support-router@v0.3.0" in rows[1]
+
+
+def test_audit_list_without_runs_says_what_makes_one(at_home: Path) -> None:
+    assert ask("audit", "list") == "no run is on record yet; `tunegate run` makes one\n"
+
+
+def test_audit_show_tells_verdict_scores_stages_digests_and_release(with_runs: Path) -> None:
+    said, record = ask("audit", "show", PASSED), passed_record()
+    assert "verdict: PASSED" in said
+    assert "release: support-router@v0.3.0 in registry/support-router/v0.3.0, holds production" in said
+    assert f"params:   {record.params_digest}" in said
+    assert f"approval of merged_model: approved by merge, digest {record.approvals['merged_model'].digest}" in said
+    assert record.stages[6].output_digests["data/train"][:16] in said
+    assert "ticket_routing     exact_match  candidate  0.708" in said
+
+
+def test_audit_show_of_a_refused_run_says_why_and_what_to_try(with_runs: Path) -> None:
+    said = ask("audit", "show", REFUSED)
+    assert "verdict: REFUSED" in said
+    assert "no  ticket_routing exact_match: 27.1 % found where 40.0 % are asked" in said
+    assert "try: ticket_routing does not follow: look for wrong labels in the sources" in said
+
+
+def test_audit_show_as_json_is_the_record_itself(with_runs: Path) -> None:
+    record = parse_run_record(ask("audit", "show", PASSED, "--json"), "standard output")
+    assert record == passed_record().model_copy(update={"run_id": PASSED})
+
+
+def test_the_beginning_of_an_id_is_enough_and_none_means_the_newest(with_runs: Path) -> None:
+    assert json.loads(ask("audit", "show", "20261120", "--json"))["run_id"] == PASSED
+    assert json.loads(ask("audit", "show", "--json"))["run_id"] == REFUSED
+
+
+def test_an_unknown_run_is_wrong_input_with_a_next_move(with_runs: Path, refuse: Refuse) -> None:
+    assert refuse("audit", "show", "1999") == (
+        2, "error: 0 runs begin with '1999'; `tunegate audit list` shows the runs\n",
+    )  # fmt: skip
+
+
+def test_an_ambiguous_beginning_is_wrong_input(with_runs: Path, refuse: Refuse) -> None:
+    assert refuse("report", "2026112") == (
+        2, "error: 2 runs begin with '2026112'; `tunegate audit list` shows the runs\n",
+    )  # fmt: skip
+
+
+def test_report_writes_the_committed_page_and_names_it(with_runs: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    assert ask("report", PASSED, "--output", str(page)) == f"{page}\n"
+    text = page.read_text(encoding="utf-8")
+    assert text == git(with_runs, "show", f"run/{PASSED}:runs/{PASSED}/report.html")
+    assert PASSED in text
+
+
+def test_a_run_without_a_report_is_wrong_input(at_home: Path, refuse: Refuse) -> None:
+    place = workspace.open_place(at_home, PASSED)
+    commit_record(place, passed_record().model_copy(update={"run_id": PASSED}))
+    workspace.close_place(place)
+    assert refuse("report") == (
+        2, f"error: run {PASSED} has no report: it ended before its first stage; `tunegate audit show {PASSED}` says why\n",
+    )  # fmt: skip
+
+
+def test_status_names_the_last_run_and_what_holds_production(with_runs: Path) -> None:
+    said = ask("status").splitlines()
+    assert said[0] == "running:    nothing"
+    assert said[1].startswith(f"last run:   {REFUSED} refused: The gate refused the adapter")
+    assert said[2] == "production: support-router@v0.3.0"
+
+
+def test_status_names_the_run_in_progress(at_home: Path) -> None:
+    workspace.note_current(at_home, PASSED, "train")
+    with workspace.lock(at_home):
+        said = ask("status").splitlines()
+    assert said[0].startswith(f"running:    {PASSED}, stage train since 2")
+    assert "PID" in said[0]
+    assert said[1:] == ["last run:   none yet; `tunegate run` makes one", "production: nothing"]
+
+
+def test_plan_says_which_stages_would_run_and_why(at_home: Path) -> None:
+    said = ask("plan")
+    assert "HuggingFaceTB/SmolLM2-135M-Instruct, qlora, 2 source(s)" in said
+    for stage in ("ingest", "gate", "merge"):
+        assert next(line for line in said.splitlines() if f" {stage} " in line).split()[3] == "run"
+
+
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_parameters_that_do_not_parse_are_refused_before_anything_starts(
+    at_home: Path, refuse: Refuse, command: str
+) -> None:
+    text = (at_home / "params.yaml").read_text(encoding="utf-8")
+    (at_home / "params.yaml").write_text(text.replace("  r: 16", "  r: many"), encoding="utf-8")
+    code, said = refuse(command)
+    assert code == 2
+    assert said.startswith("error: ")
+    assert "params.yaml: 1 problem(s), nothing was started" in said
+    assert git(at_home, "branch", "--list", "run/*") == ""
+
+
+def test_a_missing_source_is_refused_before_anything_starts(at_home: Path, refuse: Refuse) -> None:
+    (at_home / "data/sources/support_tickets.jsonl").unlink()
+    assert refuse("run") == (
+        2,
+        "error: params.yaml sources: nothing was started\n"
+        "  source support_tickets: data/sources/support_tickets.jsonl: no such file or folder\n"
+        "put the file there or mend its path\n",
+    )
+    assert git(at_home, "branch", "--list", "run/*") == ""
+
+
+def test_a_second_run_is_told_who_holds_the_workspace(at_home: Path, refuse: Refuse) -> None:
+    with workspace.lock(at_home):
+        code, said = refuse("run")
+    assert code == 2
+    assert "another run holds this workspace (PID " in said
+    assert said.endswith("see `tunegate status`\n")
+
+
+def test_a_folder_without_a_repository_is_wrong_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refuse: Refuse
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, said = refuse("status")
+    assert (code, "not a git repository" in said) == (2, True)
+
+
+def test_a_refusal_ends_in_exit_code_3(monkeypatch: pytest.MonkeyPatch, refuse: Refuse) -> None:
+    def not_these(*_arguments: object) -> None:
+        raise NotApproved("not these bytes; run `dvc repro merge`")
+
+    monkeypatch.setattr("flows.commands.status_command", not_these)
+    assert refuse("status") == (3, "refused: not these bytes; run `dvc repro merge`\n")
+
+
+def commands(command: click.Command, *words: str) -> list[tuple[str, ...]]:
+    inner = getattr(command, "commands", {})
+    return [words, *(path for name, sub in inner.items() for path in commands(sub, *words, name))]
+
+
+@pytest.mark.parametrize("words", commands(get_command(cli.app)), ids=" ".join)
+def test_the_help_of_every_command_shows_an_example(words: tuple[str, ...]) -> None:
+    assert "Example: tunegate" in ask(*words, "--help")
+
+
+def test_run_takes_its_exit_code_from_the_run(at_home: Path, refuse: Refuse, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows.commands.run_command", lambda _start, *, release: 3 if release else 0)
+    assert refuse("run")[0] == 3
+    assert refuse("run", "--no-release")[0] == 0

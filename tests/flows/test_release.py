@@ -1,0 +1,130 @@
+from pathlib import Path
+
+import pytest
+
+from flows import registry, workspace
+from flows.git import git
+from flows.record import commit_record
+from flows.release import identical_release
+from flows.run_record import ReleaseRecord, RunRecord
+from tasks import paths
+from tasks.errors import PublishRefused
+from tasks.files import read_json, write_json
+from tasks.params import load_params
+from tasks.records import Champion
+from tests.flows.fake_run import passed_record
+from tests.flows.tiny_line import evaluation
+
+NAME, RUN = "support-router", "20261120-081502-3f9c"
+
+
+def release(version: str, digest: str = "a" * 64) -> ReleaseRecord:
+    return ReleaseRecord(
+        name=NAME, version=version, tag=f"{NAME}@{version}", target="folder", location=f"registry/{NAME}/{version}",
+        digest=digest, promoted_stage="production",
+    )  # fmt: skip
+
+
+def put_on_record(root: Path, described: ReleaseRecord, run_id: str = RUN) -> str:
+    """A run with that release, on its branch, with the candidate's scores beside its record."""
+    record: RunRecord = passed_record().model_copy(update={"run_id": run_id, "release": described})
+    place = workspace.open_place(root, run_id)
+    write_json(place.worktree / paths.EVALUATE_CANDIDATE / paths.EVALUATION, evaluation("candidate", 0.75))
+    made = commit_record(place, record)
+    workspace.close_place(place)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("tags", "following"),
+    [([], "v0.0.1"), (["v0.0.9", "v0.0.10"], "v0.0.11"), (["v0.1.0", "v0.0.7"], "v0.1.1")],
+    ids=["none", "numbers", "minor"],
+)
+def test_the_next_version_follows_the_highest_number(short_line: Path, tags: list[str], following: str) -> None:
+    for tag in tags:
+        git(short_line, "tag", f"{NAME}@{tag}")
+    git(short_line, "tag", "other-model@v9.0.0")
+    assert registry.next_version(short_line, NAME) == following
+
+
+def test_registering_the_same_commit_again_changes_nothing(short_line: Path) -> None:
+    head = git(short_line, "rev-parse", "HEAD")
+    registry.register(short_line, release("v0.0.1"), head)
+    registry.register(short_line, release("v0.0.1"), head)
+    assert git(short_line, "tag", "--list") == f"{NAME}@v0.0.1"
+
+
+def test_a_version_never_moves_to_another_commit(short_line: Path) -> None:
+    registry.register(short_line, release("v0.0.1"), git(short_line, "rev-parse", "HEAD"))
+    other = put_on_record(short_line, release("v0.0.1"))
+    with pytest.raises(PublishRefused, match=rf"{NAME}@v0.0.1 names .*, not .*; run again for a new version"):
+        registry.register(short_line, release("v0.0.1"), other)
+
+
+def test_a_stage_is_held_by_the_newest_assignment(short_line: Path) -> None:
+    for number, run_id in ((1, RUN), (2, "20261121-081502-77aa")):
+        described = release(f"v0.0.{number}")
+        registry.register(short_line, described, put_on_record(short_line, described, run_id))
+        registry.promote(short_line, described, "production")
+        registry.promote(short_line, described, "production")
+    assert registry.stage_holder(short_line, NAME, "production") == "v0.0.2"
+    assert git(short_line, "tag", "--list", f"{NAME}#*").split() == [f"{NAME}#production#1", f"{NAME}#production#2"]
+
+
+def test_promoting_an_older_version_is_a_rollback(short_line: Path) -> None:
+    for number, run_id in ((1, RUN), (2, "20261121-081502-77aa")):
+        described = release(f"v0.0.{number}")
+        registry.register(short_line, described, put_on_record(short_line, described, run_id))
+        registry.promote(short_line, described, "production")
+    registry.promote(short_line, release("v0.0.1"), "production")
+    assert registry.stage_holder(short_line, NAME, "production") == "v0.0.1"
+    assert registry.champion(short_line, NAME, "production")[0].run == RUN
+
+
+def test_nobody_is_champion_before_the_first_promotion(short_line: Path) -> None:
+    assert registry.champion(short_line, NAME, "production") == (Champion(), None)
+    assert registry.stage_holder(short_line, NAME, "production") is None
+
+
+def test_the_champion_is_read_from_the_commit_that_the_stage_names(short_line: Path) -> None:
+    made = put_on_record(short_line, release("v0.0.1"))
+    registry.register(short_line, release("v0.0.1"), made)
+    registry.promote(short_line, release("v0.0.1"), "production")
+    git(short_line, "branch", "-D", f"run/{RUN}")
+    champion, record = registry.champion(short_line, NAME, "production")
+    assert (champion.release, champion.run, champion.commit) == (f"{NAME}@v0.0.1", RUN, made)
+    assert champion.evaluation == evaluation("champion", 0.75)
+    assert record is not None
+    assert record.release == release("v0.0.1")
+
+
+def test_a_stage_that_names_a_commit_without_a_record_is_refused(short_line: Path) -> None:
+    registry.register(short_line, release("v0.0.1"), git(short_line, "rev-parse", "HEAD"))
+    registry.promote(short_line, release("v0.0.1"), "production")
+    with pytest.raises(PublishRefused, match=f"holds {NAME} in production, but it has no run record"):
+        registry.champion(short_line, NAME, "production")
+
+
+def test_the_champion_file_is_the_same_for_the_same_champion(tmp_path: Path) -> None:
+    champion = Champion(release=f"{NAME}@v0.0.1", run=RUN, commit="c" * 40, evaluation=evaluation("champion", 0.75))
+    registry.write_champion(tmp_path, champion)
+    text = (tmp_path / paths.CHAMPION).read_bytes()
+    registry.write_champion(tmp_path, champion)
+    assert (tmp_path / paths.CHAMPION).read_bytes() == text
+    assert read_json(tmp_path / paths.CHAMPION, Champion) == champion
+
+
+@pytest.mark.parametrize(("digest", "known"), [("a" * 64, "v0.0.1"), ("b" * 64, None)], ids=["same", "other"])
+def test_only_the_bytes_that_hold_the_stage_need_no_release(short_line: Path, digest: str, known: str | None) -> None:
+    registry.register(short_line, release("v0.0.1"), put_on_record(short_line, release("v0.0.1")))
+    registry.promote(short_line, release("v0.0.1"), "production")
+    found = identical_release(short_line, load_params(short_line / "params.yaml"), digest)
+    assert (found.version if found else None) == known
+
+
+def test_the_same_bytes_for_another_target_are_a_release_of_their_own(short_line: Path) -> None:
+    registry.register(short_line, release("v0.0.1"), put_on_record(short_line, release("v0.0.1")))
+    registry.promote(short_line, release("v0.0.1"), "production")
+    text = (short_line / "params.yaml").read_text(encoding="utf-8").replace("target: folder", "target: hub")
+    (short_line / "params.yaml").write_text(text.replace("repo_id: null\n  private", "repo_id: team/a\n  private"))
+    assert identical_release(short_line, load_params(short_line / "params.yaml"), "a" * 64) is None

@@ -1,0 +1,114 @@
+"""Training's own parts on a model of a few thousand weights."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+from peft import LoraConfig
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from trl import SFTConfig, SFTTrainer
+
+from tasks.errors import TrainingInvalid
+from tasks.train import AnswerTrainer, Progress, check_untrained, supervision
+
+WORDS = ["<pad>", "<end>", "route", "this", "ticket", "please", "billing", "repair", "user", "assistant"]
+TEMPLATE = (
+    "{% for message in messages %}{{ message['role'] }} {{ message['content'] }} <end> {% endfor %}"
+    "{% if add_generation_prompt %}assistant {% endif %}"
+)
+ROWS = [
+    {
+        "prompt": [{"role": "user", "content": "route this ticket please"}],
+        "completion": [{"role": "assistant", "content": answer}],
+    }
+    for answer in ("billing", "repair please")
+]
+
+
+@pytest.fixture
+def tokenizer() -> PreTrainedTokenizerFast:
+    words = Tokenizer(models.WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="<pad>"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", eos_token="<end>", chat_template=TEMPLATE)
+
+
+def trainer(kind: type[SFTTrainer], tokenizer: PreTrainedTokenizerFast, folder: Path) -> SFTTrainer:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(WORDS), hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2
+    )
+    arguments = SFTConfig(
+        output_dir=str(folder), use_cpu=True, bf16=False, max_length=32, report_to=[], dataloader_pin_memory=False
+    )
+    return kind(
+        model=LlamaForCausalLM(config),
+        args=arguments,
+        train_dataset=Dataset.from_list(ROWS),
+        processing_class=tokenizer,
+        peft_config=LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM"),
+    )
+
+
+def loss_and_gradients(made: SFTTrainer) -> tuple[float, list[Any]]:
+    batch = made.data_collator(list(made.train_dataset))
+    loss = made.compute_loss(made.model, dict(batch))
+    loss.backward()
+    return loss.item(), [weight.grad for weight in made.model.parameters() if weight.grad is not None]
+
+
+def test_the_loss_and_its_gradients_are_those_of_trl(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    ours, our_gradients = loss_and_gradients(trainer(AnswerTrainer, tokenizer, tmp_path / "ours"))
+    theirs, their_gradients = loss_and_gradients(trainer(SFTTrainer, tokenizer, tmp_path / "theirs"))
+    assert ours == pytest.approx(theirs, abs=1e-5)
+    assert len(our_gradients) == len(their_gradients) > 0
+    for mine, other in zip(our_gradients, their_gradients, strict=True):
+        torch.testing.assert_close(mine, other, atol=1e-5, rtol=1e-4)
+
+
+def test_only_the_answer_and_its_stop_token_are_supervised(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    made = trainer(AnswerTrainer, tokenizer, tmp_path)
+    audited = supervision(["one", "two"], made.train_dataset, tokenizer)
+    assert [example.supervised_text for example in audited] == ["billing <end>", "repair please <end>"]
+    assert audited[0].masked_text == "user route this ticket please <end> assistant"
+
+
+def test_an_answer_without_its_stop_token_is_refused(tokenizer: PreTrainedTokenizerFast) -> None:
+    rows = Dataset.from_list([{"input_ids": [2, 6], "labels": [-100, 6]}])
+    with pytest.raises(TrainingInvalid, match="example one: 1 supervised tokens without the stop token '<end>'"):
+        supervision(["one"], rows, tokenizer)
+
+
+def test_before_step_one_the_adapted_model_equals_the_base(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    made = trainer(AnswerTrainer, tokenizer, tmp_path)
+    check_untrained(made)
+    for name, weight in made.model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.ones_(weight)
+    with pytest.raises(TrainingInvalid, match="before step one the adapted model differs from the base"):
+        check_untrained(made)
+
+
+class State:
+    global_step = 4
+    max_steps = 8
+
+
+class Arguments:
+    learning_rate = 0.1
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_learning_rate(loss: float) -> None:
+    progress: Any = Progress(examples_per_step=2)
+    with pytest.raises(TrainingInvalid, match=r"step 4: the loss is (nan|inf); lower train.learning_rate \(now 0.1\)"):
+        progress.on_log(Arguments(), State(), None, logs={"loss": loss})
+
+
+def test_progress_shows_the_rate_and_the_time_left(capsys: pytest.CaptureFixture[str]) -> None:
+    progress: Any = Progress(examples_per_step=2)
+    progress.started -= 4
+    progress.on_log(Arguments(), State(), None, logs={"loss": 0.5})
+    assert capsys.readouterr().out == "train: step 4/8  loss 0.500  2.0 examples/s  4 s left\n"
