@@ -14,7 +14,7 @@ from flows import display, workspace
 from flows.git import git, repository_root, show_file
 from flows.record import read_run, read_runs, resolve_run, run_folder
 from flows.run_record import RunRecord
-from tasks.errors import EXIT_REFUSED, RunNotFound, SourceInvalid
+from tasks.errors import EXIT_REFUSED, RunNotFound, SourceInvalid, WorkspaceBusy
 from tasks.files import dump_json, write_text
 from tasks.params import Params, load_params
 from tasks.paths import PARAMS
@@ -47,7 +47,7 @@ def run_command(start: Path, *, release: bool) -> int:
     root = repository_root(start)
     check_input(root)
     if holder := workspace.is_locked(root):
-        raise workspace.WorkspaceBusy(f"{root}: another run holds this workspace ({holder}); see `tunegate status`")
+        raise WorkspaceBusy(f"{root}: another run holds this workspace ({holder}); see `tunegate status`")
     for name, value in PREFECT_SETTINGS.items():
         os.environ.setdefault(name, value)
     from flows.retrain import StageStopped, retrain  # noqa: PLC0415  prefect takes seconds

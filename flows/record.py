@@ -162,7 +162,7 @@ def score_lines(root: Path, confidence: float) -> Iterator[ScoreLine]:
             yield ScoreLine(
                 benchmark=score.benchmark,
                 metric=score.metric,
-                model=evaluation.model,  # type: ignore[union-attr,arg-type]  # one of the three, checked by pydantic
+                model=evaluation.model,  # type: ignore[union-attr]  # one of the three, checked by pydantic
                 value=score.value,
                 low=None if spread is None else score.value - spread,
                 high=None if spread is None else score.value + spread,

@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from prefect import flow, get_run_logger, runtime, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
-from prefect.states import Completed, State
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
 
 from flows import display, record, registry, workspace
 from flows.release import identical_release, register_and_promote, release_flow

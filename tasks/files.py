@@ -18,11 +18,13 @@ Record = TypeVar("Record", bound=BaseModel)
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Yield a partial path to write to; on success it becomes `path`, on failure it is removed."""
+    """Yield a partial path to write to, a file or a folder; on success it becomes `path`, on failure it is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         yield partial
+        if path.is_dir():
+            shutil.rmtree(path)  # a folder cannot be renamed over another
         partial.replace(path)
     finally:
         if partial.is_dir():

@@ -1,9 +1,9 @@
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import click
 import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
@@ -27,16 +27,25 @@ def at_home(short_line: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return short_line
 
 
-@pytest.fixture
-def with_runs(at_home: Path) -> Path:
-    """The same with a released run and a refused one on record."""
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory, lines: Callable[[str], Path]) -> Path:
+    """A repository with a released run and a refused one on record; tests only read it."""
+    root = Path(shutil.copytree(lines("short"), tmp_path_factory.mktemp("recorded") / "repo", symlinks=True))
     released = passed_record().model_copy(update={"run_id": PASSED})
-    made = put_on_record(at_home, released)
+    made = put_on_record(root, released)
     assert released.release is not None
-    registry.register(at_home, released.release, made)
-    registry.promote(at_home, released.release, "production")
-    put_on_record(at_home, refused_record().model_copy(update={"run_id": REFUSED}))
-    return at_home
+    registry.register(root, released.release, made)
+    registry.promote(root, released.release, "production")
+    put_on_record(root, refused_record().model_copy(update={"run_id": REFUSED}))
+    return root
+
+
+@pytest.fixture
+def with_runs(recorded: Path, plain_git: None, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """That repository as the current folder."""
+    monkeypatch.chdir(recorded)
+    monkeypatch.setenv("COLUMNS", "200")
+    return recorded
 
 
 def put_on_record(root: Path, record: RunRecord) -> str:
@@ -133,9 +142,8 @@ def test_a_run_without_a_report_is_wrong_input(at_home: Path, refuse: Refuse) ->
     place = workspace.open_place(at_home, PASSED)
     commit_record(place, passed_record().model_copy(update={"run_id": PASSED}))
     workspace.close_place(place)
-    assert refuse("report") == (
-        2, f"error: run {PASSED} has no report: it ended before its first stage; `tunegate audit show {PASSED}` says why\n",
-    )  # fmt: skip
+    said = f"run {PASSED} has no report: it ended before its first stage; `tunegate audit show {PASSED}` says why"
+    assert refuse("report") == (2, f"error: {said}\n")
 
 
 def test_status_names_the_last_run_and_what_holds_production(with_runs: Path) -> None:
@@ -178,9 +186,11 @@ def test_a_missing_source_is_refused_before_anything_starts(at_home: Path, refus
     (at_home / "data/sources/support_tickets.jsonl").unlink()
     assert refuse("run") == (
         2,
-        "error: params.yaml sources: nothing was started\n"
-        "  source support_tickets: data/sources/support_tickets.jsonl: no such file or folder\n"
-        "put the file there or mend its path\n",
+        (
+            "error: params.yaml sources: nothing was started\n"
+            "  source support_tickets: data/sources/support_tickets.jsonl: no such file or folder\n"
+            "put the file there or mend its path\n"
+        ),
     )
     assert git(at_home, "branch", "--list", "run/*") == ""
 
@@ -209,7 +219,7 @@ def test_a_refusal_ends_in_exit_code_3(monkeypatch: pytest.MonkeyPatch, refuse: 
     assert refuse("status") == (3, "refused: not these bytes; run `dvc repro merge`\n")
 
 
-def commands(command: click.Command, *words: str) -> list[tuple[str, ...]]:
+def commands(command: object, *words: str) -> list[tuple[str, ...]]:
     inner = getattr(command, "commands", {})
     return [words, *(path for name, sub in inner.items() for path in commands(sub, *words, name))]
 

@@ -55,7 +55,7 @@ except SystemExit as end:
 def make_line(root: Path, *, is_short: bool = False) -> Path:
     """A committed repository with the real parameters and prepared stages.
 
-    A short line has the stages `ingest`, `gate` and `merge` only: `gate` makes what the stages before it would have made.
+    A short line has the stages `ingest`, `gate` and `merge` only; `gate` makes what those before it would have made.
     """
     root.mkdir(parents=True)
     run(root, "git", "init", "--quiet", "--initial-branch", "main")

@@ -48,6 +48,14 @@ def test_a_failed_write_leaves_the_old_file_and_no_partial_one(tmp_path: Path) -
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_folder_replaces_the_old_one_whole(tmp_path: Path) -> None:
+    for text in ("old", "new"):
+        with files.whole(tmp_path / "folder") as partial:
+            partial.mkdir()
+            (partial / f"{text}.txt").write_text(text, encoding="utf-8")
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.txt")] == ["folder/new.txt"]
+
+
 @pytest.mark.parametrize("name", ["notes.jsonl", "notes.jsonl.gz"])
 def test_records_come_back_as_they_went_also_with_line_separators_in_them(tmp_path: Path, name: str) -> None:
     notes = [Note(text="a\u2028b"), Note(text="c\u0085\n")]

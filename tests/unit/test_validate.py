@@ -9,7 +9,7 @@ import pytest
 from tasks import paths
 from tasks.errors import FileInvalid
 from tasks.records import DataSummary, ExpectationResult, Validation
-from tasks.validate import build_frame, decide, dropped_share, read_suite, refusal, validate
+from tasks.validate import build_frame, decide, dropped_share, read_suite, refusal, steady, validate
 from tests.unit.rows import CLEAN, example
 
 SUITE = Path(__file__).parents[2] / paths.SUITE
@@ -197,3 +197,13 @@ def test_a_refusal_names_every_failure_with_what_was_observed() -> None:
         "  prompt: expect_x(min_value=5); observed 3",
         "mend the sources or the rules of `clean`; the failing rows are shown in data/validate/docs/index.html",
     ]
+
+
+def test_data_docs_of_the_same_data_are_the_same_bytes() -> None:
+    pages = [
+        f'<a href="#70c70051-ef8d-4e52-8f72-a431f539d38{end}">20261123T15215{end}.146713Z</a>'
+        f'<p id="70c70051-ef8d-4e52-8f72-a431f539d38{end}"><img src="https://great-expectations-web-assets.x/l.png?d={end}">'
+        for end in "45"
+    ]
+    assert steady(pages[0]) == steady(pages[1])
+    assert steady(pages[0]) == '<a href="#id-0">20000101T000000.000000Z</a><p id="id-0"><img src="">'
