@@ -7,7 +7,7 @@ import platform
 import resource
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -54,7 +54,7 @@ def parse_arguments(description: str) -> argparse.Namespace:
     return parser.parse_args()
 
 
-def interleave(contestants: dict[str, Callable[[], object]], repetitions: int) -> list[Timing]:
+def interleave(contestants: Mapping[str, Callable[[], object]], repetitions: int) -> list[Timing]:
     """Run all contestants in turn, `repetitions` times, so that a slow minute of the machine hits all of them."""
     wall: dict[str, list[float]] = {name: [] for name in contestants}
     cpu: dict[str, list[float]] = {name: [] for name in contestants}

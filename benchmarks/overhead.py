@@ -32,7 +32,7 @@ def bare() -> None:
 def run_on_server(api: str | None) -> None:
     """`tunegate run`, on the server at `api` or on a temporary one; checks that no stage did any work."""
     environment = dict(os.environ) | ({"PREFECT_API_URL": api} if api else {})
-    command = [Path(sys.executable).parent / "tunegate", "run"]
+    command = [str(Path(sys.executable).parent / "tunegate"), "run"]
     subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     assert {stage.outcome for stage in read_runs(ROOT)[0].stages} <= NOTHING_TO_DO
 

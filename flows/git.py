@@ -1,5 +1,6 @@
 """Git as the flows use it: plain commands in one folder, their output as text, their failures as our errors."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -47,6 +48,16 @@ def identity(root: Path) -> list[str]:
         if known.returncode:
             options += ["-c", f"{key}={value}"]
     return options
+
+
+def tagger(root: Path) -> dict[str, str]:
+    """Who makes a tag, as GTO's options: whoever git would name, else the same fallback as for commits."""
+    found = {}
+    for option, key in (("author", "user.name"), ("author_email", "user.email")):
+        known = subprocess.run(["git", "config", key], cwd=root, capture_output=True, text=True, check=False)
+        variable = f"GIT_COMMITTER_{key.removeprefix('user.').upper()}"
+        found[option] = os.environ.get(variable) or known.stdout.strip() or FALLBACK_IDENTITY[key]
+    return found
 
 
 def show_file(root: Path, revision: str, path: str) -> str | None:

@@ -7,8 +7,10 @@ import platform
 import shutil
 import statistics
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel
 
@@ -45,6 +47,24 @@ KEPT_FILES = (  # stage, what it wrote, the name beside the record
 )
 
 
+@dataclass
+class Progress:
+    """What a run has come to so far; the record is made from it however the run ends."""
+
+    started_at: str
+    trigger: Literal["manual", "schedule"]
+    stages: list[StageRecord] = field(default_factory=list)
+    status: RunStatus = "crashed"
+    reason: str = "the run did not finish"
+    release: ReleaseRecord | None = None
+    released_before: bool = False
+
+
+def now() -> str:
+    """The time in UTC, as records write it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
 def run_folder(run_id: str) -> Path:
     """Where a run's record and reports lie in its commit."""
     return Path("runs") / run_id
@@ -53,13 +73,8 @@ def run_folder(run_id: str) -> Path:
 def gather(
     place: RunPlace,
     params: Params | None,
-    *,
-    status: RunStatus,
-    reason: str,
-    trigger: str,
-    times: tuple[str, str],
+    progress: Progress,
     stages: list[StageRecord],
-    release: ReleaseRecord | None,
     prefect: dict[str, str],
 ) -> RunRecord:
     """Everything that is known about a run, from its worktree as it is now; what is not there stays None.
@@ -71,11 +86,11 @@ def gather(
     return RunRecord.model_validate(
         {
             "run_id": place.run_id,
-            "status": status,
-            "reason": reason,
-            "trigger": trigger,
-            "started_at": times[0],
-            "finished_at": times[1],
+            "status": progress.status,
+            "reason": progress.reason,
+            "trigger": progress.trigger,
+            "started_at": progress.started_at,
+            "finished_at": now(),
             "base_commit": place.base_commit,
             "branch": place.branch,
             "snapshot_commit": place.start_commit,
@@ -96,7 +111,7 @@ def gather(
                 for name, path in _approvals(ran).items()
                 if (approval := _read(root / path, Approval)) is not None
             },
-            "release": release,
+            "release": progress.release,
             "prefect": prefect,
         }
     )

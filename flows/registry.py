@@ -9,7 +9,7 @@ from pathlib import Path
 from gto import api
 from gto.exceptions import GTOException
 
-from flows.git import git, show_file
+from flows.git import git, show_file, tagger
 from flows.run_record import ReleaseRecord, RunRecord, parse_run_record
 from tasks import paths
 from tasks.errors import PublishRefused
@@ -48,7 +48,8 @@ def register(root: Path, release: ReleaseRecord, commit: str) -> None:
         if found != commit:
             raise PublishRefused(f"{release.tag} names {found[:12]}, not {commit[:12]}; run again for a new version")
         return
-    _quietly(api.register, str(root), release.name, commit, release.version, message=f"Register {release.tag}")
+    options = {"message": f"Register {release.tag}", **tagger(root)}
+    _quietly(api.register, str(root), release.name, commit, release.version, **options)
 
 
 def promote(root: Path, release: ReleaseRecord, stage: str) -> None:
@@ -60,8 +61,8 @@ def promote(root: Path, release: ReleaseRecord, stage: str) -> None:
     holder = stage_holder(root, release.name, stage)
     if holder == release.version:
         return
-    message = f"Promote {release.tag} to {stage}"
-    _quietly(api.assign, str(root), release.name, stage, version=release.version, message=message, force=True)
+    options = {"message": f"Promote {release.tag} to {stage}", **tagger(root)}
+    _quietly(api.assign, str(root), release.name, stage, version=release.version, force=True, **options)
 
 
 def _quietly(call: object, *arguments: object, **options: object) -> None:

@@ -111,7 +111,8 @@ def reproduce_stage(root: Path, stage: str, timeout_seconds: float, on_line: Cal
     with tempfile.TemporaryDirectory() as scratch:
         outcome_path = Path(scratch) / "outcome.json"
         command = [sys.executable, "-m", "dvc", "repro", "--single-item", stage]
-        started, said = time.monotonic(), []
+        started = time.monotonic()
+        said: list[str] = []
         for line in run_lines(command, root, {OUTCOME_VARIABLE: str(outcome_path)}, timeout_seconds):
             if isinstance(line, int):
                 return _judge(stage, line, said, time.monotonic() - started, outcome_path)

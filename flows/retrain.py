@@ -4,8 +4,6 @@ It holds no science: stages are reproduced, verdict files are read, and only wha
 """
 
 import contextlib
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,10 +13,11 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from flows import display, record, registry, workspace
+from flows.record import Progress
 from flows.release import identical_release, register_and_promote, release_flow
 from flows.reporting import markdown_verdict, score_table, write_report
 from flows.reproduce import Stage, StageRun, StageTimeout, checkout, read_stages, reproduce_stage
-from flows.run_record import ReleaseRecord, RunRecord, RunStatus, StageRecord
+from flows.run_record import ReleaseRecord, RunRecord, StageRecord
 from flows.workspace import RunPlace
 from tasks import paths
 from tasks.errors import ParamsInvalid, TunegateError
@@ -37,19 +36,6 @@ class StageStopped(Exception):
         super().__init__(f"{stage}: {run.message}")
         self.stage = stage
         self.run = run
-
-
-@dataclass
-class Progress:
-    """What a run has come to so far; the record is made from it however the run ends."""
-
-    started_at: str
-    trigger: Literal["manual", "schedule"]
-    stages: list[StageRecord] = field(default_factory=list)
-    status: RunStatus = "crashed"
-    reason: str = "the run did not finish"
-    release: ReleaseRecord | None = None
-    released_before: bool = False
 
 
 def is_worth_retrying(_task: object, _run: object, state: State[Any]) -> bool:
@@ -181,7 +167,7 @@ def retrain(
     with workspace.lock(home):
         recover(home)
         place = workspace.open_place(home, run_id)
-        progress = Progress(started_at=_now(), trigger=trigger)
+        progress = Progress(started_at=record.now(), trigger=trigger)
         try:
             attempt(place, progress, release=release)
         finally:
@@ -240,13 +226,9 @@ def commit_record(place: RunPlace, progress: Progress) -> tuple[RunRecord, str]:
     run_record = record.gather(
         place,
         params_or_none(place),
-        status=progress.status,
-        reason=progress.reason,
-        trigger=progress.trigger,
-        times=(progress.started_at, _now()),
-        stages=with_stages_not_run(place, progress),
-        release=progress.release,
-        prefect={"flow_run_id": str(runtime.flow_run.id or ""), "flow_run_name": str(runtime.flow_run.name or "")},
+        progress,
+        with_stages_not_run(place, progress),
+        {"flow_run_id": str(runtime.flow_run.id or ""), "flow_run_name": str(runtime.flow_run.name or "")},
     )
     if progress.stages:
         report = place.worktree / record.run_folder(place.run_id) / "report.html"
@@ -288,7 +270,3 @@ def recover(root: Path) -> None:
         get_run_logger().warning("run %s died; its record says crashed, its worktree is removed", worktree.name)
         display.current().note(f"run {worktree.name} died before it finished; it stays on record as crashed")
         workspace.remove_worktree(root, worktree)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -129,7 +129,7 @@ def supervision(ids: list[str], rows: Dataset, tokenizer: PreTrainedTokenizerBas
     return audited
 
 
-class Progress(TrainerCallback):
+class Progress(TrainerCallback):  # type: ignore[misc]  # transformers is not typed enough
     """A plain line at every logged step, with the rate and the time left; a loss that is not finite stops the run."""
 
     def __init__(self, examples_per_step: int) -> None:
@@ -294,7 +294,7 @@ def set_determinism() -> None:
     """Deterministic kernels; where there is none the library warns."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs a third of the time
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a debugging aid that costs time
 
 
 def main() -> None:

@@ -228,7 +228,7 @@ def _write_docs(context: Any, folder: Path) -> None:
 
 
 def steady(page: str) -> str:
-    """A page of Data Docs without what changes from run to run: the time, random ids, a logo that is fetched by time."""
+    """A page of Data Docs without what changes from run to run: the time, random ids, the logo that is fetched."""
     ids: dict[str, str] = {}
     page = LOGO.sub('src=""', TIME.sub("20000101T000000.000000Z", page))
     return UUID.sub(lambda found: ids.setdefault(found[0], f"id-{len(ids)}"), page)

@@ -6,7 +6,16 @@ import pytest
 from flows import record as run_records
 from flows import registry, workspace
 from flows.git import git, show_file
-from flows.record import gather, output_digests, read_run, read_runs, resolve_run, score_lines, settle_dead_run
+from flows.record import (
+    Progress,
+    gather,
+    output_digests,
+    read_run,
+    read_runs,
+    resolve_run,
+    score_lines,
+    settle_dead_run,
+)
 from flows.run_record import RunRecord, StageRecord
 from flows.workspace import RunPlace
 from tasks import paths
@@ -38,10 +47,8 @@ def gathered(place: RunPlace, *, ended: int = len(STAGES)) -> RunRecord:
         )
         for number, name in enumerate(STAGES)
     ]  # fmt: skip
-    return gather(
-        place, load_params(place.worktree / paths.PARAMS), status="passed", reason="all holds", trigger="manual",
-        times=("2026-11-20T08:15:02+00:00", "2026-11-20T08:20:41+00:00"), stages=stages, release=None, prefect={},
-    )  # fmt: skip
+    progress = Progress(started_at="2026-11-20T08:15:02+00:00", trigger="manual", status="passed", reason="all holds")
+    return gather(place, load_params(place.worktree / paths.PARAMS), progress, stages, {})
 
 
 def put_on_record(root: Path, run_id: str) -> None:

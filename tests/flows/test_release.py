@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,7 @@ from tasks.files import read_json, write_json
 from tasks.params import load_params
 from tasks.records import Champion
 from tests.flows.fake_run import passed_record
-from tests.flows.tiny_line import evaluation
+from tests.flows.tiny_line import ROOT, evaluation
 
 NAME, RUN = "support-router", "20261120-081502-3f9c"
 
@@ -52,6 +55,20 @@ def test_registering_the_same_commit_again_changes_nothing(short_line: Path) -> 
     registry.register(short_line, release("v0.0.1"), head)
     registry.register(short_line, release("v0.0.1"), head)
     assert git(short_line, "tag", "--list") == f"{NAME}@v0.0.1"
+
+
+def test_a_machine_without_a_git_identity_can_release(short_line: Path, tmp_path: Path) -> None:
+    """In a process of its own: libgit2 reads the home folder once."""
+    code = (
+        "import sys; from pathlib import Path; from flows import registry; from tests.flows.test_release import release\n"
+        "root, made = Path(sys.argv[1]), release('v0.0.1')\n"
+        "registry.register(root, made, sys.argv[2]); registry.promote(root, made, 'production')\n"
+    )
+    environment = os.environ | {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)}
+    head = git(short_line, "rev-parse", "HEAD")
+    subprocess.run([sys.executable, "-c", code, str(short_line), head], cwd=ROOT, env=environment, check=True)
+    makers = git(short_line, "for-each-ref", "--format=%(taggername)%(taggeremail)", "refs/tags").splitlines()
+    assert makers == ["Tunegate<tunegate@localhost>"] * 2
 
 
 def test_a_version_never_moves_to_another_commit(short_line: Path) -> None:

@@ -17,8 +17,8 @@ from prefect.client.schemas.objects import State
 from flows import workspace
 from flows.commands import run_command
 from flows.git import git, show_file
-from flows.record import read_run, read_runs
-from flows.retrain import Progress, commit_record, retrain
+from flows.record import Progress, read_run, read_runs
+from flows.retrain import commit_record, retrain
 from flows.run_record import RunRecord
 from tasks.errors import WorkspaceBusy
 from tests.flows.test_reproduce import gone

@@ -17,7 +17,7 @@ Maker = Callable[[dict[str, str]], Path]
 
 def test_the_same_inputs_give_the_same_adapter_byte_for_byte(workspace_with: Maker) -> None:
     root = workspace_with({"max_steps: -1": "max_steps: 3", "eval_steps: 80": "eval_steps: 2"})
-    digests = []
+    digests: list[str] = []
     for _ in range(2):
         done = dvc(
             root, "repro", "--force" if digests else "--quiet", *(("--single-item",) if digests else ()), "train"

