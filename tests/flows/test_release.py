@@ -60,7 +60,8 @@ def test_registering_the_same_commit_again_changes_nothing(short_line: Path) -> 
 def test_a_machine_without_a_git_identity_can_release(short_line: Path, tmp_path: Path) -> None:
     """In a process of its own: libgit2 reads the home folder once."""
     code = (
-        "import sys; from pathlib import Path; from flows import registry; from tests.flows.test_release import release\n"
+        "import sys; from pathlib import Path\n"
+        "from flows import registry; from tests.flows.test_release import release\n"
         "root, made = Path(sys.argv[1]), release('v0.0.1')\n"
         "registry.register(root, made, sys.argv[2]); registry.promote(root, made, 'production')\n"
     )
