@@ -28,12 +28,12 @@ $(BIN)/python:
 
 $(VENV)/.installed: requirements.lock pyproject.toml | $(BIN)/python
 	@echo "installing the pinned packages into $(VENV) (once, a few minutes)"
-	$(PIP) install --no-compile --requirement requirements.lock
-	$(PIP) install --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
+	@$(PIP) install --no-compile --requirement requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
 	@touch $@
 
 $(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
-	$(PIP) install --no-compile --requirement requirements-dev.lock
+	@$(PIP) install --no-compile --requirement requirements-dev.lock
 	@touch $@
 
 # Resolve pyproject.toml anew into the two lock files, in an environment of its own.

@@ -21,7 +21,7 @@ from tasks.paths import PARAMS
 
 STYLES = {"passed": "green", "refused": "yellow", "crashed": "red", "cancelled": "magenta"}
 PREFECT_SETTINGS = {
-    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING",  # the display shows the lines; Prefect keeps them too
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # the display shows the lines; Prefect keeps them too
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
 }

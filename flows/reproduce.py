@@ -134,7 +134,8 @@ def _judge(stage: str, exit_code: int, said: list[str], seconds: float, outcome_
         return StageRun(
             "refused" if refused else "failed", seconds, outcome["exit_code"], outcome["kind"], outcome["message"]
         )
-    last = next((line for line in reversed(said) if line.strip()), f"dvc exited with {exit_code}")
+    errors = [line for line in said if line.startswith("ERROR: ")]
+    last = next((line for line in [*errors, *reversed(said)] if line.strip()), f"dvc exited with {exit_code}")
     return StageRun("failed", seconds, exit_code, "Killed" if exit_code < 0 else "Unknown", last.strip())
 
 
