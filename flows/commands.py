@@ -39,6 +39,15 @@ def check_input(root: Path) -> Params:
     if missing:
         lines = "\n".join(f"  source {source.name}: {source.path}: no such file or folder" for source in missing)
         raise SourceInvalid(f"params.yaml sources: nothing was started\n{lines}\nput the file there or mend its path")
+    local = [source for source in params.sources if source.repo_id is None]
+    unknown = [source for source in local if not git(root, "ls-files", "--", source.path)]
+    if unknown:
+        lines = "\n".join(f"  source {source.name}: {source.path}: git does not know it" for source in unknown)
+        raise SourceInvalid(f"a run takes what git tracks: nothing was started\n{lines}\n`git add` it and run again")
+    if params.release.target == "hub":
+        from tasks.publish_hub_session import read_token  # noqa: PLC0415  only where a token is needed
+
+        read_token()
     return params
 
 
@@ -75,7 +84,7 @@ def print_end(record: RunRecord, root: Path) -> None:
             console.print(Text(f"  {mark}  {result.benchmark} {result.metric}: {result.reason}"))
         for advice in record.verdict.diagnosis:
             console.print(Text(f"  try: {advice}"))
-    if record.status in {"crashed", "refused"} and record.verdict is None:
+    if record.status != "passed" and (record.verdict is None or record.verdict.verdict == "passed"):
         console.print(Text(f"  {record.reason}"))
     if record.release is not None:
         promoted = f", holds {record.release.promoted_stage}" if record.release.promoted_stage else ""
@@ -93,7 +102,7 @@ def _shown_path(location: str, root: Path) -> str:
 
 def plan_command(start: Path) -> None:
     """Validate everything that can be validated now and print which stages would run."""
-    from flows.reproduce import read_stages, why_stale  # noqa: PLC0415
+    from flows.reproduce import overlaps, read_stages, why_stale  # noqa: PLC0415
 
     root = repository_root(start)
     params = check_input(root)
@@ -105,7 +114,7 @@ def plan_command(start: Path) -> None:
     reached: set[str] = set()
     for stage in read_stages(root):
         reasons = stale.get(stage.name, [])
-        follows = [out for out in stage.deps if out in reached]
+        follows = [dep for dep in stage.deps if any(overlaps(dep, out) for out in reached)]
         if reasons or follows:
             reached.update(stage.outs)
         word = Text("run", style="yellow") if reasons or follows else Text("skip", style="green")
@@ -124,7 +133,7 @@ def status_command(start: Path) -> None:
         console.print(Text(f"running:    {note['run_id']}, stage {note['stage']} since {note['since']}, {holder}"))
     else:
         console.print(Text(f"running:    {holder or 'nothing'}"))
-    runs = read_runs(root)
+    runs = [record for record in read_runs(root) if record.run_id != running_id(root)]
     last = f"{runs[0].run_id} {runs[0].status}: {runs[0].reason}" if runs else "none yet; `tunegate run` makes one"
     console.print(Text(f"last run:   {last}"))
     tags = git(root, "tag", "--list", f"{params.release.name}#{params.release.stage}#*").split()
@@ -134,6 +143,14 @@ def status_command(start: Path) -> None:
         version = git(root, "tag", "--points-at", f"{newest}^{{commit}}", "--list", f"{params.release.name}@v*").split()
         holds = version[-1] if version else newest
     console.print(Text(f"{params.release.stage}: {holds}"))
+
+
+def running_id(root: Path) -> str | None:
+    """The id of the run in progress; until it ends its record says that it did not finish."""
+    note = root / workspace.CURRENT
+    if workspace.is_locked(root) is None or not note.exists():
+        return None
+    return str(json.loads(note.read_text(encoding="utf-8"))["run_id"])
 
 
 def report_command(start: Path, wanted: str | None, output: Path | None) -> None:
@@ -155,7 +172,8 @@ def report_command(start: Path, wanted: str | None, output: Path | None) -> None
 
 def audit_list_command(start: Path) -> None:
     """A line for each run."""
-    runs = read_runs(repository_root(start))
+    root = repository_root(start)
+    runs, running = read_runs(root), running_id(root)
     if not runs:
         Console().print("no run is on record yet; `tunegate run` makes one")
         return
@@ -165,8 +183,11 @@ def audit_list_command(start: Path) -> None:
     for record in runs:
         release = record.release.tag if record.release else ""
         commit = record.base_commit[:7] + ("+" if record.dirty else "")
-        status = Text(record.status, style=STYLES[record.status])
-        table.add_row(record.run_id, status, commit, _candidate_scores(record), release, Text(record.reason))
+        is_running = record.run_id == running
+        status = Text("running") if is_running else Text(record.status, style=STYLES[record.status])
+        table.add_row(
+            record.run_id, status, commit, _candidate_scores(record), release, Text("" if is_running else record.reason)
+        )
     Console().print(table)
 
 

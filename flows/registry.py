@@ -4,6 +4,7 @@ The one owner of gto. Tags are the truth: a release is what a tag names, and not
 """
 
 import json
+import re
 from pathlib import Path
 
 from gto import api
@@ -21,9 +22,9 @@ FIRST_VERSION = "v0.0.1"
 
 def latest_version(root: Path, name: str) -> str | None:
     """The newest registered version of `name`, or None."""
-    numbers = [
-        tuple(map(int, tag.split("@v")[1].split("."))) for tag in git(root, "tag", "--list", f"{name}@v*").split()
-    ]
+    tags = git(root, "tag", "--list", f"{name}@v*").split()
+    found = [re.fullmatch(rf"{re.escape(name)}@v(\d+)\.(\d+)\.(\d+)", tag) for tag in tags]
+    numbers = [tuple(map(int, match.groups())) for match in found if match]
     return "v" + ".".join(map(str, max(numbers))) if numbers else None
 
 

@@ -12,7 +12,7 @@ from prefect import flow, get_run_logger, task
 from flows import display, registry
 from flows.run_record import ReleaseRecord
 from tasks import paths
-from tasks.digests import digest_file
+from tasks.digests import combine_digests, digest_file, file_digests
 from tasks.files import read_json
 from tasks.model_card import CardEvidence, model_card
 from tasks.model_card_text import read_chat_format
@@ -22,16 +22,28 @@ from tasks.publish_bundle import Published, Release, gather
 from tasks.records import BaseRecord, DataSummary, Evaluation, Example, Parity, TrainMetrics, Verdict
 from tasks.tables import read_examples
 
+CARD_FILES = {"README.md", "provenance.json"}
 DATA_STAGES = (paths.INGEST, paths.CLEAN, paths.DEDUP, paths.SPLIT)
 
 
 def identical_release(root: Path, params: Params, merged_digest: str) -> ReleaseRecord | None:
-    """The release that holds the stage now, when it has exactly these bytes: there is nothing to publish then."""
+    """The release that holds the stage now, when it has exactly these bytes and is still where the parameters say."""
     release = params.release
     _, record = registry.champion(root, release.name, release.stage)
-    if record is None or record.release is None or record.release.digest != merged_digest:
+    held = record.release if record is not None else None
+    if held is None or held.digest != merged_digest or held.target != release.target:
         return None
-    return record.release if record.release.target == release.target else None
+    return held if _is_in_place(root, release, held) else None
+
+
+def _is_in_place(root: Path, release: ReleaseParams, held: ReleaseRecord) -> bool:
+    if release.target == "hub":
+        return release.repo_id is not None and release.repo_id in held.location
+    folder = Path(release.folder) / held.name / held.version
+    if Path(held.location) != folder or not (root / folder).is_dir():
+        return False
+    digests = file_digests(root / folder)
+    return combine_digests({name: digests[name] for name in digests if name not in CARD_FILES}) == held.digest
 
 
 @flow(name="release", log_prints=False)
@@ -73,7 +85,7 @@ def publish_model(root: str, worktree: str, run_id: str, commit: str, version: s
     bundle = gather(described, place / paths.MERGED_MODEL, place / paths.MERGED_APPROVAL, model_card(evidence))
     published = publish(bundle, release, Path(root))
     _say(f"published {release.name} {version} to {published.location}")
-    return _record(release, published).model_dump(mode="json")
+    return _record(Path(root), release, published).model_dump(mode="json")
 
 
 def card_evidence(
@@ -114,13 +126,15 @@ def _clear_unregistered(root: Path, release: ReleaseParams, version: str) -> Non
         shutil.rmtree(folder)
 
 
-def _record(release: ReleaseParams, published: Published) -> ReleaseRecord:
+def _record(root: Path, release: ReleaseParams, published: Published) -> ReleaseRecord:
+    location = Path(published.location)
+    inside = published.target == "folder" and location.is_absolute() and location.is_relative_to(root)
     return ReleaseRecord(
         name=release.name,
         version=published.version,
         tag=f"{release.name}@{published.version}",
         target=published.target,
-        location=published.location,
+        location=location.relative_to(root).as_posix() if inside else published.location,
         digest=published.digest,
         promoted_stage=release.stage if release.promote else None,
     )

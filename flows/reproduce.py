@@ -87,11 +87,12 @@ def _needs(stage: Stage, stages: dict[str, Stage]) -> list[str]:
     return [
         other.name
         for other in stages.values()
-        if other is not stage and any(_overlaps(dep, out) for dep in stage.deps for out in other.outs)
+        if other is not stage and any(overlaps(dep, out) for dep in stage.deps for out in other.outs)
     ]
 
 
-def _overlaps(one: str, other: str) -> bool:
+def overlaps(one: str, other: str) -> bool:
+    """Whether one path is the other or lies below it."""
     return Path(one).is_relative_to(other) or Path(other).is_relative_to(one)
 
 
@@ -200,18 +201,20 @@ def _lines_until(child: "subprocess.Popen[str]", deadline: float) -> Iterator[st
 
 
 def stop_group(child: "subprocess.Popen[str]") -> None:
-    """End the child and all of its children: SIGTERM, and SIGKILL after a grace of ten seconds."""
-    if child.poll() is not None:
-        return
+    """End the child and all of its group: SIGTERM, and SIGKILL to whoever is left after a grace of ten seconds.
+
+    The group outlives dvc, its leader, for as long as a stage does.
+    """
     for stop in (signal.SIGTERM, signal.SIGKILL):
+        deadline = time.monotonic() + GRACE_SECONDS
         try:
             os.killpg(child.pid, stop)
-            child.wait(GRACE_SECONDS)
+            while time.monotonic() < deadline:
+                child.poll()  # reaps dvc, so that an empty group is seen to be empty
+                os.killpg(child.pid, 0)
+                time.sleep(0.05)
         except ProcessLookupError:
             return
-        except subprocess.TimeoutExpired:
-            continue
-        return
 
 
 def child_environment(extra: dict[str, str]) -> dict[str, str]:

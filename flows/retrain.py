@@ -20,7 +20,7 @@ from flows.reproduce import Stage, StageRun, StageTimeout, checkout, read_stages
 from flows.run_record import ReleaseRecord, RunRecord, StageRecord
 from flows.workspace import RunPlace
 from tasks import paths
-from tasks.errors import ParamsInvalid, TunegateError
+from tasks.errors import EXIT_REFUSED, ParamsInvalid, TunegateError
 from tasks.files import read_json
 from tasks.params import Params, RunParams, load_params
 from tasks.records import Parity, Verdict
@@ -190,7 +190,9 @@ def attempt(place: RunPlace, progress: Progress, *, release: bool) -> None:
         if not refused:
             raise
     except Exception as error:
-        progress.status, progress.reason = "crashed", f"{type(error).__name__}: {error}"
+        refused = isinstance(error, TunegateError) and error.exit_code == EXIT_REFUSED
+        progress.status = "refused" if refused else "crashed"
+        progress.reason = str(error) if refused else f"{type(error).__name__}: {error}"
         raise
     except BaseException as error:
         progress.status, progress.reason = "cancelled", f"stopped from outside ({type(error).__name__})"
@@ -231,12 +233,20 @@ def commit_record(place: RunPlace, progress: Progress) -> tuple[RunRecord, str]:
         {"flow_run_id": str(runtime.flow_run.id or ""), "flow_run_name": str(runtime.flow_run.name or "")},
     )
     if progress.stages:
-        report = place.worktree / record.run_folder(place.run_id) / "report.html"
-        write_report(run_record, place.worktree, report)
-        kept = place.root / workspace.REPORTS / place.run_id / "report.html"
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.write_bytes(report.read_bytes())
+        try:
+            keep_report(place, run_record)
+        except Exception as error:  # noqa: BLE001  a page that cannot be drawn must not cost the record
+            display.current().note(f"the report could not be written: {type(error).__name__}: {error}")
     return run_record, record.commit_record(place, run_record)
+
+
+def keep_report(place: RunPlace, run_record: RunRecord) -> None:
+    """Write the report into the run's commit, and a copy to where the user finds it."""
+    report = place.worktree / record.run_folder(place.run_id) / "report.html"
+    write_report(run_record, place.worktree, report)
+    kept = place.root / workspace.REPORTS / place.run_id / "report.html"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_bytes(report.read_bytes())
 
 
 def params_or_none(place: RunPlace) -> Params | None:

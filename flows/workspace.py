@@ -4,6 +4,7 @@ The user's branch, index and working tree are never touched. Uncommitted changes
 commit by a snapshot, so that what ran is what is recorded.
 """
 
+import configparser
 import fcntl
 import json
 import os
@@ -119,18 +120,35 @@ def open_place(root: Path, run_id: str) -> RunPlace:
 
 def share_cache(root: Path, worktree: Path) -> None:
     """Point the worktree's DVC at the cache of `root`, by an absolute path in its own local configuration."""
-    local = root / ".dvc" / "config.local"
-    text = local.read_text(encoding="utf-8") if local.exists() else ""
-    if "[cache]" not in text:
-        text += f"[cache]\n    dir = {(root / '.dvc' / 'cache').resolve()}\n"
-    write_text(worktree / ".dvc" / "config.local", text)
+    settings, found = configparser.ConfigParser(interpolation=None), configparser.ConfigParser(interpolation=None)
+    settings.read(root / ".dvc" / "config.local", encoding="utf-8")
+    found.read([root / ".dvc" / "config", root / ".dvc" / "config.local"], encoding="utf-8")
+    folder = found.get("cache", "dir", fallback="cache")
+    if not settings.has_section("cache"):
+        settings.add_section("cache")
+    settings.set("cache", "dir", str((root / ".dvc" / folder).resolve()))
+    local = worktree / ".dvc" / "config.local"
+    local.touch(mode=0o600)  # it may hold the credentials of a remote
+    with local.open("w", encoding="utf-8") as file:
+        settings.write(file)
 
 
 def commit_all(place: RunPlace, message: str, paths: list[str]) -> str:
     """Commit `paths` of the worktree, ignored or not, on the run's branch; returns the commit."""
     git(place.worktree, "add", "--force", "--", *paths)
     options = identity(place.root)
-    git(place.worktree, *options, "commit", "--quiet", "--no-verify", "--allow-empty", "--message", message)
+    git(
+        place.worktree,
+        *options,
+        "-c",
+        "commit.gpgsign=false",
+        "commit",
+        "--quiet",
+        "--no-verify",
+        "--allow-empty",
+        "--message",
+        message,
+    )
     return git(place.worktree, "rev-parse", "HEAD")
 
 

@@ -34,7 +34,7 @@ def _attempt(main: Callable[[], None]) -> int:
             message = f"{place}: {error.strerror}; free some space or mend the permissions, then run again"
             return _report("DiskFull", message, EXIT_INPUT)
         traceback.print_exc()
-        return _report(type(error).__name__, str(error), 1)
+        return _report(type(error).__name__, f"{type(error).__name__}: {error}", 1)
     return 0
 
 

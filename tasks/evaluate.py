@@ -166,15 +166,30 @@ def evaluate(which: Which, params: Params) -> tuple[Evaluation, list[Sample]]:
     evaluation = Evaluation(
         model=which,
         weights_digest=combine_digests(digests),
+        adapter_digest=digests.get("adapter"),
         fingerprints=tuple(fingerprint(item, params, base, results["configs"].get(item.name)) for item in benchmarks),
         scores=tuple(score for item in benchmarks for score in parse_scores(item.name, results)),
     )
     return evaluation, [sample for item in benchmarks for sample in parse_samples(item.name, results)]
 
 
+def which_model(arguments: list[str]) -> Which:
+    """The model that the command line names.
+
+    Raises:
+        ParamsInvalid: it names none, or another.
+    """
+    match arguments:
+        case ["base"]:
+            return "base"
+        case ["candidate"]:
+            return "candidate"
+    raise ParamsInvalid(f"python -m tasks.evaluate: found {' '.join(arguments)!r}, expected `base` or `candidate`")
+
+
 def main() -> None:
     """Measure the model that the command line names and write its scores and samples."""
-    which: Which = "candidate" if sys.argv[1:] == ["candidate"] else "base"
+    which = which_model(sys.argv[1:])
     params = load_params()
     set_threads(params.compute)
     evaluation, samples = evaluate(which, params)

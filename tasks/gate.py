@@ -48,7 +48,7 @@ def compare(candidate: Evaluation, other: Evaluation, rule: Rule, gate: GatePara
     if candidate.fingerprint(rule.benchmark) != other.fingerprint(rule.benchmark):
         raise EvidenceMissing(
             f"{rule.benchmark}: {candidate.model} and {other.model} were measured under different fingerprints; "
-            f"evaluate {other.model} again"
+            f"{_evaluate_again(other)}"
         )
     sign = 1.0 if ours.higher_is_better else -1.0
     differences = sign * (np.array(ours.per_sample) - np.array(theirs.per_sample))
@@ -61,6 +61,12 @@ def compare(candidate: Evaluation, other: Evaluation, rule: Rule, gate: GatePara
         wins=int((differences > 0).sum()),
         losses=int((differences < 0).sum()),
     )
+
+
+def _evaluate_again(other: Evaluation) -> str:
+    if other.model == "base":
+        return "run `dvc repro evaluate_base`"
+    return "go back to the settings it was measured under, or take the champion out of its stage with `gto unassign`"
 
 
 def interval(differences: "np.ndarray[tuple[int], np.dtype[np.float64]]", gate: GateParams) -> tuple[float, float]:
@@ -150,10 +156,18 @@ def _result(
 def judge(
     gate: GateParams, base: Evaluation, candidate: Evaluation, champion: Champion, adapter_digest: str
 ) -> Verdict:
-    """Apply every rule; the verdict passes when at least one condition was asked and all hold."""
+    """Apply every rule; the verdict passes when at least one condition was asked and all hold.
+
+    Scores that were not measured on exactly this adapter are no evidence about it.
+    """
     results: list[RuleResult] = []
     comparisons: dict[str, tuple[Comparison, ...]] = {}
+    measured_this = candidate.adapter_digest == adapter_digest
     for rule in gate.rules:
+        if not measured_this:
+            reason = f"measured was adapter {str(candidate.adapter_digest)[:12]}, to judge is {adapter_digest[:12]}"
+            results.append(_result(rule, "evidence", None, None, passed=False, reason=reason))
+            continue
         judged, compared = judge_rule(rule, candidate, base, champion.evaluation, gate)
         results += judged
         comparisons[f"{rule.benchmark} {rule.metric}"] = tuple(compared)

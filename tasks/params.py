@@ -157,7 +157,7 @@ class SplitParams(Section):
     """Partition by cluster, decontamination against the gate's benchmarks, replay."""
 
     validation_share: Share
-    test_share: Share
+    test_share: Annotated[float, Field(gt=0, lt=1)]
     replay_share: Share
     decontaminate_ngram_words: int = Field(ge=1, le=50)
     seed: Seed
@@ -332,6 +332,10 @@ def _cross_checks(params: Params) -> Iterator[str]:
     for rule in params.gate.rules:
         if rule.benchmark not in measured:
             yield f"gate.rules: {rule.benchmark!r} is not in evaluate.benchmarks ({', '.join(sorted(measured))})"
+    ruled = {rule.benchmark for rule in params.gate.rules}
+    for benchmark in params.evaluate.benchmarks:
+        if benchmark.role != "report" and benchmark.name not in ruled:
+            yield f"gate.rules: {benchmark.name!r} is a {benchmark.role} without a rule; give it one, or role `report`"
     if params.split.validation_share + params.split.test_share >= 1:
         yield "split: validation_share and test_share leave nothing to train on"
 

@@ -186,6 +186,7 @@ class Evaluation(Record):
 
     model: str
     weights_digest: str
+    adapter_digest: str | None
     fingerprints: tuple[Fingerprint, ...]
     scores: tuple[Score, ...]
 

@@ -38,6 +38,8 @@ from tasks.tables import read_examples
 
 IGNORED = -100  # the label of a token without loss, torch.nn.CrossEntropyLoss's default
 SHOWN_EXAMPLES = 5
+SCALED_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "output_multiplier", "lm_head_multiplier")
+"""Configuration fields of models whose output layer is more than a product; their loss is left to TRL."""
 ADAPTER_DISK_BYTES = 200_000_000
 
 
@@ -71,6 +73,7 @@ def build_training_config(train: TrainParams, dtype: torch.dtype, scratch: Path,
         optim=train.optim,
         max_length=train.max_length,
         logging_steps=train.logging_steps,
+        logging_first_step=True,
         eval_strategy="steps" if evaluates else "no",
         eval_steps=train.eval_steps,
         activation_checkpointing=train.activation_checkpointing,
@@ -184,7 +187,8 @@ class AnswerTrainer(SFTTrainer):  # type: ignore[misc]  # trl is not typed
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
         """The loss of one batch, a scalar."""
-        if return_outputs or self.accelerator.num_processes > 1 or self.accelerator.device.type != "cpu":
+        is_plain = self.accelerator.num_processes == 1 and self.accelerator.device.type == "cpu"
+        if return_outputs or not is_plain or any(getattr(self.model.config, name, None) for name in SCALED_LOGITS):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         causal = self.accelerator.unwrap_model(model).get_base_model()
         hidden = causal.base_model(

@@ -173,7 +173,9 @@ def evaluation(model: str, value: float) -> Evaluation:
         benchmark="ticket_routing", metric="exact_match", filter_name="none", value=value, stderr=0.1, samples=4,
         higher_is_better=True, per_sample=(1.0, 1.0, 1.0, 0.0) if value else (0.0, 0.0, 0.0, 0.0),
     )  # fmt: skip
-    return Evaluation(model=model, weights_digest="f" * 64, fingerprints=(benchmark,), scores=(score,))
+    return Evaluation(
+        model=model, weights_digest="f" * 64, adapter_digest=None, fingerprints=(benchmark,), scores=(score,)
+    )
 
 
 def parity(merged_digest: str) -> Parity:

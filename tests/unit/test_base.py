@@ -1,4 +1,5 @@
 import hashlib
+import os
 import zipfile
 from pathlib import Path
 
@@ -6,7 +7,7 @@ import pytest
 
 from tasks import base
 from tasks.digests import digest_file
-from tasks.errors import BaseInvalid
+from tasks.errors import BaseInvalid, Unavailable
 from tasks.models import base_folder
 from tasks.params import PackageOrigin, PathOrigin, load_params
 from tasks.records import BaseRecord
@@ -105,3 +106,13 @@ def test_a_base_that_changed_since_it_was_recorded_is_refused(tmp_path: Path) ->
     weights.write_bytes(b"Weights")
     with pytest.raises(BaseInvalid, match=r"model.safetensors missing or changed since `base` recorded"):
         base_folder(record)
+
+
+def test_an_index_that_does_not_answer_may_be_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_NO_INDEX", "0")
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
+    with pytest.raises(Unavailable, match="no-such-package-here==1: cannot be downloaded"):
+        base._download("no-such-package-here==1", tmp_path)

@@ -3,7 +3,7 @@ import pytest
 from tasks.diagnosis import diagnose
 from tasks.records import Evaluation, RuleResult, TrainingPoint, TrainMetrics, Verdict
 
-NOTHING = Evaluation(model="base", weights_digest="w", fingerprints=(), scores=())
+NOTHING = Evaluation(model="base", weights_digest="w", adapter_digest=None, fingerprints=(), scores=())
 METRICS = TrainMetrics(
     method="qlora",
     compute_dtype="float32",

@@ -60,7 +60,9 @@ def evaluation(
         higher_is_better=not lower_is_better,
         per_sample=values,
     )
-    return Evaluation(model=model, weights_digest=model, fingerprints=(fingerprint,), scores=(score,))
+    return Evaluation(
+        model=model, weights_digest=model, adapter_digest=ADAPTER, fingerprints=(fingerprint,), scores=(score,)
+    )
 
 
 def verdict(asked: Rule, base: Evaluation, candidate: Evaluation, champion: Evaluation | None = None) -> Verdict:
@@ -127,6 +129,12 @@ def test_missing_evidence_is_a_refusal(candidate: Evaluation, reason: str) -> No
 def test_a_metric_that_was_not_measured_is_a_refusal() -> None:
     found = verdict(rule(metric="f1", min_value=0.0), evaluation("base", 0), evaluation("candidate", 90))
     assert "no samples of candidate on routing f1" in found.failures[0]
+
+
+def test_scores_of_another_adapter_are_no_evidence() -> None:
+    candidate = evaluation("candidate", 90).model_copy(update={"adapter_digest": "b" * 64})
+    found = verdict(rule(min_value=0.1), evaluation("base", 0), candidate)
+    assert found.failures == ("routing exact_match: measured was adapter bbbbbbbbbbbb, to judge is aaaaaaaaaaaa",)
 
 
 def test_a_rule_that_asks_nothing_proves_nothing() -> None:

@@ -67,7 +67,9 @@ def evaluation(model: str, routed: int, known: int) -> Evaluation:
         seed=1,
     )
     scores = (score("ticket_routing", "exact_match", routed, 200), score("general_knowledge", "acc", known, 150))
-    return Evaluation(model=model, weights_digest="f" * 64, fingerprints=(fingerprint,), scores=scores)
+    return Evaluation(
+        model=model, weights_digest="f" * 64, adapter_digest=None, fingerprints=(fingerprint,), scores=scores
+    )
 
 
 @pytest.fixture
