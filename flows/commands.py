@@ -19,6 +19,7 @@ from tasks.files import dump_json, write_text
 from tasks.params import Params, load_params
 from tasks.paths import PARAMS
 
+PIPE_COLUMNS = 160
 STYLES = {"passed": "green", "refused": "yellow", "crashed": "red", "cancelled": "magenta"}
 PREFECT_SETTINGS = {
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # the display shows the lines; Prefect keeps them too
@@ -120,7 +121,7 @@ def plan_command(start: Path) -> None:
         word = Text("run", style="yellow") if reasons or follows else Text("skip", style="green")
         why = "\n".join(reasons[:6]) or (f"follows {', '.join(follows)}" if follows else "up to date")
         table.add_row(stage.name, word, Text(why))
-    Console().print(table)
+    wide_console().print(table)
 
 
 def status_command(start: Path) -> None:
@@ -179,16 +180,21 @@ def audit_list_command(start: Path) -> None:
         return
     table = Table()
     for name in ("run", "status", "commit", "scores", "release", "reason"):
-        table.add_column(name, overflow="fold", no_wrap=name in {"run", "status", "commit", "release"})
+        table.add_column(name, overflow="fold", no_wrap=name != "reason")
     for record in runs:
         release = record.release.tag if record.release else ""
         commit = record.base_commit[:7] + ("+" if record.dirty else "")
         is_running = record.run_id == running
         status = Text("running") if is_running else Text(record.status, style=STYLES[record.status])
-        table.add_row(
-            record.run_id, status, commit, _candidate_scores(record), release, Text("" if is_running else record.reason)
-        )
-    Console().print(table)
+        reason = Text("" if is_running or record.status == "passed" else record.reason)
+        table.add_row(record.run_id, status, commit, _candidate_scores(record), release, reason)
+    wide_console().print(table)
+
+
+def wide_console() -> Console:
+    """A console as wide as the terminal, and wide enough for a table where there is none."""
+    console = Console()
+    return console if console.is_terminal else Console(width=PIPE_COLUMNS)
 
 
 def _candidate_scores(record: RunRecord) -> str:

@@ -28,7 +28,15 @@ from tasks.yaml_files import read_yaml
 GRACE_SECONDS = 10.0
 _PR_SET_PDEATHSIG = 1
 STAGE_FLAG = "TUNEGATE_STAGE_CHILD"
-NOISE = ("To track the changes", "git add", "To enable auto staging", "dvc config core.autostage", "Use `dvc push`")
+NOISE = (
+    "To track the changes",
+    "git add",
+    "To enable auto staging",
+    "dvc config core.autostage",
+    "Use `dvc push`",
+    "Updating lock",
+    "Generating lock",
+)
 
 
 @dataclass(frozen=True)

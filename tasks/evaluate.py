@@ -88,7 +88,6 @@ def run_harness(model: HFLM, evaluate: EvaluateParams) -> Mapping[str, Any]:
     Raises:
         ParamsInvalid: the harness does not know a benchmark.
     """
-    logging.getLogger("lm_eval").setLevel(logging.ERROR)
     manager = TaskManager(include_path=str(paths.EVALS))
     unknown = [benchmark.name for benchmark in evaluate.benchmarks if benchmark.name not in manager.all_tasks]
     if unknown:
@@ -191,6 +190,7 @@ def main() -> None:
     """Measure the model that the command line names and write its scores and samples."""
     which = which_model(sys.argv[1:])
     params = load_params()
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
     set_threads(params.compute)
     evaluation, samples = evaluate(which, params)
     folder = paths.EVALUATE_CANDIDATE if which == "candidate" else paths.EVALUATE_BASE

@@ -150,7 +150,7 @@ def main() -> None:
     )
     write_approval(paths.MERGED_APPROVAL, approval)
     found = (
-        f"mean KL {parity.mean_kl:.5f}, top-1 agreement {parity.top1_agreement:.1%} over {parity.positions} positions"
+        f"mean KL {parity.mean_kl:.2g}, top-1 agreement {parity.top1_agreement:.1%} over {parity.positions} positions"
     )
     if not parity.passed:
         raise MergeRefused(

@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,9 @@ from flows.record import commit_record
 from flows.release import identical_release
 from flows.run_record import ReleaseRecord, RunRecord
 from tasks import paths
+from tasks.digests import combine_digests, digest_text
 from tasks.errors import PublishRefused
-from tasks.files import read_json, write_json
+from tasks.files import read_json, write_json, write_text
 from tasks.params import load_params
 from tasks.records import Champion
 from tests.flows.fake_run import passed_record
@@ -132,12 +134,31 @@ def test_the_champion_file_is_the_same_for_the_same_champion(tmp_path: Path) -> 
     assert read_json(tmp_path / paths.CHAMPION, Champion) == champion
 
 
-@pytest.mark.parametrize(("digest", "known"), [("a" * 64, "v0.0.1"), ("b" * 64, None)], ids=["same", "other"])
-def test_only_the_bytes_that_hold_the_stage_need_no_release(short_line: Path, digest: str, known: str | None) -> None:
-    registry.register(short_line, release("v0.0.1"), put_on_record(short_line, release("v0.0.1")))
-    registry.promote(short_line, release("v0.0.1"), "production")
-    found = identical_release(short_line, load_params(short_line / "params.yaml"), digest)
-    assert (found.version if found else None) == known
+def hold_production(root: Path) -> tuple[ReleaseRecord, Path]:
+    """A release of one file that is registered, promoted and in its folder."""
+    folder = root / "registry" / NAME / "v0.0.1"
+    write_text(folder / "config.json", "{}")
+    write_text(folder / "README.md", "a card is no part of the model")
+    held = release("v0.0.1", combine_digests({"config.json": digest_text("{}")}))
+    registry.register(root, held, put_on_record(root, held))
+    registry.promote(root, held, "production")
+    return held, folder
+
+
+def test_the_bytes_that_hold_the_stage_need_no_release(short_line: Path) -> None:
+    held, _ = hold_production(short_line)
+    params = load_params(short_line / "params.yaml")
+    assert identical_release(short_line, params, held.digest) == held
+    assert identical_release(short_line, params, "b" * 64) is None
+
+
+def test_bytes_whose_folder_is_gone_or_changed_are_released_again(short_line: Path) -> None:
+    held, folder = hold_production(short_line)
+    params = load_params(short_line / "params.yaml")
+    write_text(folder / "config.json", "{ }")
+    assert identical_release(short_line, params, held.digest) is None
+    shutil.rmtree(folder)
+    assert identical_release(short_line, params, held.digest) is None
 
 
 def test_the_same_bytes_for_another_target_are_a_release_of_their_own(short_line: Path) -> None:

@@ -181,7 +181,7 @@ def test_a_refused_verdict_is_completed_and_named_refused_with_its_reasons(
 ENDS = [
     ("raise DataRefused('too few rows; add some')", 3, "refused", "refused", "too few rows; add some"),
     ("raise SourceInvalid('a.jsonl: line 3; mend it')", 2, "crashed", "failed", "a.jsonl: line 3; mend it"),
-    ("raise KeyError('queue')", 1, "crashed", "failed", "'queue'"),
+    ("raise KeyError('queue')", 1, "crashed", "failed", "KeyError: 'queue'"),
 ]
 
 

@@ -110,7 +110,7 @@ def test_every_kind_of_dirt_is_dropped_by_its_rule() -> None:
     assert dropped == {
         "json_syntax": 1,
         "label_unknown": 1,
-        "empty_prompt": 1,
+        "empty": 1,
         "truncated": 1,
         "exact_duplicate": 1,
         "conflicting_answers": 2,
