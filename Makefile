@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: run test check accept lock clean
+.PHONY: run test check accept slow lock clean
 
 run: $(VENV)/.installed
 	$(BIN)/tunegate run
@@ -21,7 +21,11 @@ check: $(VENV)/.installed-dev
 
 # What must hold after `make run`: the release answers, a second `dvc repro` runs nothing, the run is on record.
 accept: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m slow tests/integration
+	$(BIN)/python -m pytest -m slow tests/integration/test_after_make_run.py
+
+# Everything that takes minutes: trains twice for the same bytes, and once on wrong labels, which the gate must refuse.
+slow: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m slow
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
