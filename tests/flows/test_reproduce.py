@@ -73,7 +73,7 @@ def test_a_stage_over_its_time_is_stopped_with_its_children(tmp_path: Path) -> N
     root = make_repo(tmp_path / "repo", {"one": SAYS_AND_SLEEPS})
     lines: list[str] = []
     with pytest.raises(StageTimeout, match=r"longer than run.stage_timeout_seconds"):
-        reproduce_stage(root, "one", 4, lines.append)
+        reproduce_stage(root, "one", 12, lines.append)
     pid = int(next(line for line in lines if line.startswith("pid")).split()[1])
     assert gone(pid)
 
