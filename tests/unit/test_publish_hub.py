@@ -268,8 +268,8 @@ def test_a_hub_that_never_answers_ends_in_bounded_time(
 ) -> None:
     hub.faults = [Fault(endpoint, kind, times=1000)]  # type: ignore[arg-type]  # a parameter of the test
     start = time.monotonic()
-    done = client.publish(bundle, attempts=2, timeout_seconds=0.3)
-    assert time.monotonic() - start < 7
+    done = client.publish(bundle, attempts=2, timeout_seconds=1.0)
+    assert time.monotonic() - start < 30
     assert (done.code, called(hub, endpoint)) == (2, 2)
     assert done.told.count("\n") == 1
 
