@@ -4,6 +4,7 @@ A stage that fails makes dvc exit with 255 whatever the stage's own code was, so
 that this module names to it.
 """
 
+import contextlib
 import ctypes
 import json
 import os
@@ -18,6 +19,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
+
+import psutil
 
 from flows.run_record import StageOutcome
 from tasks.entry import OUTCOME_VARIABLE
@@ -217,12 +220,22 @@ def stop_group(child: "subprocess.Popen[str]") -> None:
         deadline = time.monotonic() + GRACE_SECONDS
         try:
             os.killpg(child.pid, stop)
-            while time.monotonic() < deadline:
-                child.poll()  # reaps dvc, so that an empty group is seen to be empty
-                os.killpg(child.pid, 0)
-                time.sleep(0.05)
         except ProcessLookupError:
             return
+        while time.monotonic() < deadline:
+            if not _has_living(child.pid):
+                child.wait()  # reaps dvc, which has ended
+                return
+            time.sleep(0.1)
+
+
+def _has_living(group: int) -> bool:
+    """Whether a process of the group runs; one that ended and waits to be reaped does not count."""
+    for process in psutil.process_iter(["status"]):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if os.getpgid(process.pid) == group and process.info["status"] != psutil.STATUS_ZOMBIE:
+                return True
+    return False
 
 
 def child_environment(extra: dict[str, str]) -> dict[str, str]:
