@@ -83,9 +83,9 @@ def publish_model(root: str, worktree: str, run_id: str, commit: str, version: s
     )
     evidence = card_evidence(place, described, release, base, parity, verdict)
     bundle = gather(described, place / paths.MERGED_MODEL, place / paths.MERGED_APPROVAL, model_card(evidence))
-    published = publish(bundle, release, Path(root))
-    _say(f"published {release.name} {version} to {published.location}")
-    return _record(Path(root), release, published).model_dump(mode="json")
+    made = _record(Path(root), release, publish(bundle, release, Path(root)))
+    _say(f"published {release.name} {version} to {made.location}")
+    return made.model_dump(mode="json")
 
 
 def card_evidence(
