@@ -16,7 +16,7 @@ from flows import display, record, registry, workspace
 from flows.record import Progress
 from flows.release import identical_release, register_and_promote, release_flow
 from flows.reporting import markdown_verdict, score_table, write_report
-from flows.reproduce import Stage, StageRun, StageTimeout, checkout, read_stages, reproduce_stage
+from flows.reproduce import Stage, StageRun, StageTimeout, checkout, overlaps, read_stages, reproduce_stage, why_stale
 from flows.run_record import ReleaseRecord, RunRecord, StageRecord
 from flows.workspace import RunPlace
 from tasks import paths
@@ -27,6 +27,8 @@ from tasks.records import Parity, Verdict
 
 RETRYABLE = frozenset({"Unavailable"})
 LAST_BEFORE_RELEASE = "gate"
+MOVED = frozenset({"executed", "restored"})
+"""Outcomes after which a stage's outputs may be other bytes than before."""
 
 
 class StageStopped(Exception):
@@ -50,13 +52,24 @@ def is_worth_retrying(_task: object, _run: object, state: State[Any]) -> bool:
 
 
 @task
-def reproduce(worktree: str, stage: str, timeout_seconds: int) -> dict[str, object]:
+def reproduce(worktree: str, stage: str, timeout_seconds: int, *, is_current: bool) -> dict[str, object]:
     """Bring one stage up to date, its lines streamed to Prefect and to the display.
+
+    Args:
+        worktree: the run's own workspace.
+        stage: the name in dvc.yaml.
+        timeout_seconds: after this long the stage is stopped.
+        is_current: dvc has said that nothing of the stage changed; it is not asked again, which takes it a second.
 
     Raises:
         StageStopped: the stage refused or failed.
     """
     logger, shown = get_run_logger(), display.current()
+    if is_current:
+        logger.info("nothing changed")
+        shown.started(stage)
+        shown.ended(stage, "unchanged", 0.0)
+        return {"outcome": "unchanged", "seconds": 0.0, "exit_code": 0}
 
     def on_line(line: str) -> None:
         logger.info(line)
@@ -75,7 +88,7 @@ def reproduce(worktree: str, stage: str, timeout_seconds: int) -> dict[str, obje
     return {"outcome": run.outcome, "seconds": run.seconds, "exit_code": run.exit_code}
 
 
-def run_stage(place: RunPlace, stage: Stage, options: RunParams, progress: Progress) -> None:
+def run_stage(place: RunPlace, stage: Stage, options: RunParams, progress: Progress, *, is_current: bool) -> None:
     """One stage as one Prefect task, noted in `progress` however it ends.
 
     Raises:
@@ -90,7 +103,7 @@ def run_stage(place: RunPlace, stage: Stage, options: RunParams, progress: Progr
         retry_condition_fn=is_worth_retrying,
     )
     try:
-        done = configured(str(place.worktree), stage.name, options.stage_timeout_seconds)
+        done = configured(str(place.worktree), stage.name, options.stage_timeout_seconds, is_current=is_current)
     except StageStopped as stopped:
         run = stopped.run
         progress.stages.append(_stage_record(place, stage, run.outcome, run.seconds, run.exit_code, run.message))
@@ -119,10 +132,16 @@ def _stage_record(
 
 
 def run_line(place: RunPlace, params: Params, progress: Progress, *, release: bool) -> None:
-    """The line in order; stops after the gate when it refused."""
-    stages = read_stages(place.worktree)
-    for stage in stages:
-        run_stage(place, stage, params.run, progress)
+    """The line in order; stops after the gate when it refused.
+
+    dvc is asked once what is stale; a stage is given to it when it is, or when a stage before it moved.
+    """
+    stale, moved = set(why_stale(place.worktree)), list[str]()
+    for stage in read_stages(place.worktree):
+        follows = any(overlaps(dep, out) for dep in stage.deps for out in moved)
+        run_stage(place, stage, params.run, progress, is_current=stage.name not in stale and not follows)
+        if progress.stages[-1].outcome in MOVED:
+            moved += stage.outs
         if stage.name == LAST_BEFORE_RELEASE:
             verdict = read_json(place.worktree / paths.VERDICT, Verdict)
             if verdict.verdict == "refused":

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx2
 import torch
+from bitsandbytes.nn import Linear4bit
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from peft import PeftModel
@@ -115,18 +116,12 @@ def device() -> torch.device:
 
 
 def resolve_dtype(name: str) -> torch.dtype:
-    """The compute type: `auto` is bfloat16 where the device multiplies in it natively, else float32.
-
-    On a CPU without AVX512-BF16 or AMX, bfloat16 products are emulated and three times slower than float32.
-    """
+    """The compute type: `auto` is bfloat16 on a GPU that has it, else float32 (docs/adr/0004)."""
     if name != "auto":
         dtype: torch.dtype = getattr(torch, name)
         return dtype
-    if torch.cuda.is_available():
-        native = torch.cuda.is_bf16_supported()
-    else:
-        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()  # noqa: SLF001  no public name
-    return torch.bfloat16 if native else torch.float32
+    has_bfloat16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if has_bfloat16 else torch.float32
 
 
 def dtype_name(dtype: torch.dtype) -> str:
@@ -146,7 +141,7 @@ def build_quantization_config(quantization: QuantizationParams) -> BitsAndBytesC
 
 def load_quantized(folder: Path, quantization: QuantizationParams) -> PreTrainedModel:
     """The base model with its linear layers in 4 bits; everything else in the compute type."""
-    return AutoModelForCausalLM.from_pretrained(
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
         folder,
         quantization_config=build_quantization_config(quantization),
         dtype=resolve_dtype(quantization.bnb_4bit_compute_dtype),
@@ -154,6 +149,20 @@ def load_quantized(folder: Path, quantization: QuantizationParams) -> PreTrained
         use_safetensors=True,
         trust_remote_code=False,
     )
+    forbid_repacking(model)
+    return model
+
+
+def forbid_repacking(model: torch.nn.Module) -> None:
+    """Keep 4-bit weights as they were quantised, on a CPU with AVX512-BF16 too.
+
+    There bitsandbytes 0.50 repacks a weight at its first pass in evaluation mode, for good and without a word: the block
+    constants are rounded to bfloat16, and the product over the packed form has no gradient, so that training afterwards
+    goes on without most of its signal.
+    """
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
 
 
 def load_for_inference(folder: Path, quantization: QuantizationParams) -> PreTrainedModel:

@@ -1,0 +1,66 @@
+"""How models are loaded."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
+
+from tasks.models import load_quantized, resolve_dtype
+from tasks.params import QuantizationParams
+
+IDS = torch.tensor([[1, 2, 3, 4]])
+
+
+@pytest.fixture
+def quantized(tmp_path: Path) -> PreTrainedModel:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=64, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2
+    )
+    LlamaForCausalLM(config).save_pretrained(tmp_path)
+    return load_quantized(
+        tmp_path,
+        QuantizationParams(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype="float32",
+        ),
+    )
+
+
+def logits_and_gradient(model: PreTrainedModel) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of the embeddings: the gradient has come through every 4-bit layer."""
+    model.train()
+    embedded = model.get_input_embeddings()(IDS).detach().requires_grad_()
+    logits = model(inputs_embeds=embedded).logits
+    logits.square().sum().backward()
+    assert embedded.grad is not None
+    return logits.detach(), embedded.grad
+
+
+def test_a_pass_in_evaluation_mode_leaves_the_weights_and_the_gradient_as_they_were(
+    quantized: PreTrainedModel,
+) -> None:
+    before = logits_and_gradient(quantized)
+    with torch.no_grad():
+        quantized.eval()(IDS)
+    after = logits_and_gradient(quantized)
+    for one, other in zip(before, after, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_cpu_computes_in_float32_whatever_it_could_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert resolve_dtype("auto") is torch.float32
+    assert resolve_dtype("bfloat16") is torch.bfloat16
+
+
+@pytest.mark.parametrize(("has_units", "expected"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_a_gpu_computes_in_bfloat16_where_it_has_it(
+    monkeypatch: pytest.MonkeyPatch, has_units: bool, expected: torch.dtype
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has_units and not including_emulation)
+    assert resolve_dtype("auto") is expected
