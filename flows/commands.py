@@ -103,7 +103,7 @@ def _shown_path(location: str, root: Path) -> str:
 
 def plan_command(start: Path) -> None:
     """Validate everything that can be validated now and print which stages would run."""
-    from flows.reproduce import overlaps, read_stages, why_stale  # noqa: PLC0415
+    from flows.reproduce import read_stages, why_stale  # noqa: PLC0415
 
     root = repository_root(start)
     params = check_input(root)
@@ -115,7 +115,7 @@ def plan_command(start: Path) -> None:
     reached: set[str] = set()
     for stage in read_stages(root):
         reasons = stale.get(stage.name, [])
-        follows = [dep for dep in stage.deps if any(overlaps(dep, out) for out in reached)]
+        follows = stage.deps_among(reached)
         if reasons or follows:
             reached.update(stage.outs)
         word = Text("run", style="yellow") if reasons or follows else Text("skip", style="green")

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -49,6 +49,10 @@ class Stage:
     name: str
     deps: tuple[str, ...]
     outs: tuple[str, ...]
+
+    def deps_among(self, outs: Iterable[str]) -> list[str]:
+        """The deps that are one of `outs`, or lie below or above one."""
+        return [dep for dep in self.deps if any(overlaps(dep, out) for out in outs)]
 
 
 @dataclass(frozen=True)
@@ -95,11 +99,7 @@ def _paths(body: dict[str, list[object]], key: str) -> tuple[str, ...]:
 
 
 def _needs(stage: Stage, stages: dict[str, Stage]) -> list[str]:
-    return [
-        other.name
-        for other in stages.values()
-        if other is not stage and any(overlaps(dep, out) for dep in stage.deps for out in other.outs)
-    ]
+    return [other.name for other in stages.values() if other is not stage and stage.deps_among(other.outs)]
 
 
 def overlaps(one: str, other: str) -> bool:

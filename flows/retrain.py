@@ -16,7 +16,7 @@ from flows import display, record, registry, workspace
 from flows.record import Progress
 from flows.release import identical_release, register_and_promote, release_flow
 from flows.reporting import markdown_verdict, score_table, write_report
-from flows.reproduce import Stage, StageRun, StageTimeout, checkout, overlaps, read_stages, reproduce_stage, why_stale
+from flows.reproduce import Stage, StageRun, StageTimeout, checkout, read_stages, reproduce_stage, why_stale
 from flows.run_record import ReleaseRecord, RunRecord, StageRecord
 from flows.workspace import RunPlace
 from tasks import paths
@@ -138,8 +138,8 @@ def run_line(place: RunPlace, params: Params, progress: Progress, *, release: bo
     """
     stale, moved = set(why_stale(place.worktree)), list[str]()
     for stage in read_stages(place.worktree):
-        follows = any(overlaps(dep, out) for dep in stage.deps for out in moved)
-        run_stage(place, stage, params.run, progress, is_current=stage.name not in stale and not follows)
+        is_current = stage.name not in stale and not stage.deps_among(moved)
+        run_stage(place, stage, params.run, progress, is_current=is_current)
         if progress.stages[-1].outcome in MOVED:
             moved += stage.outs
         if stage.name == LAST_BEFORE_RELEASE:

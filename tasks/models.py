@@ -156,9 +156,9 @@ def load_quantized(folder: Path, quantization: QuantizationParams) -> PreTrained
 def forbid_repacking(model: torch.nn.Module) -> None:
     """Keep 4-bit weights as they were quantised, on a CPU with AVX512-BF16 too.
 
-    There bitsandbytes 0.50 repacks a weight at its first pass in evaluation mode, for good and without a word: the block
-    constants are rounded to bfloat16, and the product over the packed form has no gradient, so that training afterwards
-    goes on without most of its signal.
+    There bitsandbytes 0.50 repacks a weight at its first pass in evaluation mode, for good and without a word: the
+    block constants are rounded to bfloat16, and the product over the packed form has no gradient, so that training
+    goes on without most of its signal (docs/adr/0007).
     """
     for module in model.modules():
         if isinstance(module, Linear4bit):

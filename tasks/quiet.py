@@ -25,8 +25,8 @@ QUIET = {
 def quiet() -> None:
     """Switch every library's telemetry and progress bars off, unless the user has set the variable.
 
-    Future warnings are messages of libraries to each other; the versions are pinned, so nobody can act on them here. On a
-    CPU with AVX512-BF16 bitsandbytes asks for a kernel that `tasks.models` forbids it to use.
+    Future warnings are messages of libraries to each other; the versions are pinned, so nobody can act on them here.
+    On a CPU with AVX512-BF16 bitsandbytes asks for a kernel that `tasks.models` forbids it to use.
     """
     warnings.simplefilter("ignore", FutureWarning)
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)

@@ -62,5 +62,7 @@ def test_a_gpu_computes_in_bfloat16_where_it_has_it(
     monkeypatch: pytest.MonkeyPatch, has_units: bool, expected: torch.dtype
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has_units and not including_emulation)
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation: has_units and not including_emulation
+    )
     assert resolve_dtype("auto") is expected
