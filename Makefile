@@ -33,14 +33,15 @@ slow: $(VENV)/.installed-dev
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
+# The locks are complete, so pip need not resolve them again.
 $(VENV)/.installed: requirements.lock pyproject.toml | $(BIN)/python
 	@echo "installing the pinned packages into $(VENV) (once, a few minutes)"
-	@$(PIP) install --no-compile --requirement requirements.lock
+	@$(PIP) install --no-deps --no-compile --requirement requirements.lock
 	@$(PIP) install --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
 	@touch $@
 
 $(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
-	@$(PIP) install --no-compile --requirement requirements-dev.lock
+	@$(PIP) install --no-deps --no-compile --requirement requirements-dev.lock
 	@touch $@
 
 # Resolve pyproject.toml anew into the two lock files, in an environment of its own.

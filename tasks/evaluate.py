@@ -6,21 +6,19 @@ Both models are loaded by the same call and measured by the same settings; the o
 import json
 import logging
 import sys
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import lm_eval
-import torch
 from lm_eval import simple_evaluate
-from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
 from tasks import paths
 from tasks.digests import combine_digests, digest_path, digest_text
 from tasks.entry import run_stage
 from tasks.errors import ParamsInvalid
+from tasks.evaluate_model import HarnessModel
 from tasks.evaluate_parsing import parse_samples, parse_scores
 from tasks.files import read_json, write_json, write_jsonl
 from tasks.models import (
@@ -36,53 +34,9 @@ from tasks.params import Benchmark, EvaluateParams, Params, load_params
 from tasks.records import BaseRecord, Evaluation, Fingerprint, Sample
 
 Which = Literal["base", "candidate"]
-REPORT_EVERY_SECONDS = 5.0
 
 
-class CountingLM(HFLM):  # type: ignore[misc]  # lm-eval is not typed
-    """lm-eval's Hugging Face model, with plain progress lines instead of bars."""
-
-    done = 0
-    total = 0
-    started = 0.0
-    reported = 0.0
-
-    def loglikelihood(self, requests: Sequence[Any], **options: Any) -> Any:
-        """Count the requests, then answer them."""
-        self._begin(len(requests))
-        return super().loglikelihood(requests, **options | {"disable_tqdm": True})
-
-    def generate_until(self, requests: Sequence[Any], **options: Any) -> Any:
-        """Count the requests, then answer them."""
-        self._begin(len(requests))
-        return super().generate_until(requests, **options | {"disable_tqdm": True})
-
-    def _model_call(self, inps: torch.Tensor, *rest: Any, **options: Any) -> Any:
-        answer = super()._model_call(inps, *rest, **options)
-        self._advance(len(inps))
-        return answer
-
-    def _model_generate(self, context: torch.Tensor, *rest: Any, **options: Any) -> Any:
-        answer = super()._model_generate(context, *rest, **options)
-        self._advance(len(context))
-        return answer
-
-    def _begin(self, total: int) -> None:
-        self.done, self.total = 0, total
-        self.started = self.reported = time.monotonic()
-
-    def _advance(self, count: int) -> None:
-        self.done += count
-        now = time.monotonic()
-        if now - self.reported < REPORT_EVERY_SECONDS and self.done < self.total:
-            return
-        self.reported = now
-        rate = self.done / max(now - self.started, 1e-6)
-        left = max(self.total - self.done, 0) / rate
-        print(f"evaluate: {self.done}/{self.total} requests  {rate:.1f}/s  {left:.0f} s left", flush=True)
-
-
-def run_harness(model: HFLM, evaluate: EvaluateParams) -> Mapping[str, Any]:
+def run_harness(model: HarnessModel, evaluate: EvaluateParams) -> Mapping[str, Any]:
     """lm-eval's raw results, samples included, for every benchmark of the parameters.
 
     Raises:
@@ -141,13 +95,13 @@ def digest_folder(folder: Path) -> str:
     return combine_digests({path.name: digest_path(path) for path in files})
 
 
-def build_model(which: Which, params: Params, base: BaseRecord) -> CountingLM:
+def build_model(which: Which, params: Params, base: BaseRecord) -> HarnessModel:
     """The quantised base, for `candidate` with the adapter in front, as lm-eval's model."""
     folder = base_folder(base)
     model = load_for_inference(folder, params.quantization)
     if which == "candidate":
         model = attach_adapter(model, paths.ADAPTER)
-    return CountingLM(
+    return HarnessModel(
         pretrained=model.eval(),
         tokenizer=load_tokenizer(folder),
         batch_size=params.evaluate.batch_size,

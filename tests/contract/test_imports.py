@@ -9,7 +9,7 @@ from tests.contract.imports import ROOT, imported_names, reached
 OWNERS = {
     "trl": {"tasks/train.py"},
     "datasets": {"tasks/train.py"},
-    "lm_eval": {"tasks/evaluate.py"},
+    "lm_eval": {"tasks/evaluate.py", "tasks/evaluate_model.py"},
     "great_expectations": {"tasks/validate.py"},
     "daft": {"tasks/dedup.py"},
     "pyarrow": {"tasks/tables.py"},

@@ -4,21 +4,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
 from tasks.models import load_quantized, resolve_dtype
 from tasks.params import QuantizationParams
+from tests.unit.tiny_model import make_model
 
 IDS = torch.tensor([[1, 2, 3, 4]])
 
 
 @pytest.fixture
 def quantized(tmp_path: Path) -> PreTrainedModel:
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=64, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2
-    )
-    LlamaForCausalLM(config).save_pretrained(tmp_path)
+    make_model(hidden_size=64).save_pretrained(tmp_path)
     return load_quantized(
         tmp_path,
         QuantizationParams(

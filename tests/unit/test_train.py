@@ -7,18 +7,13 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import LoraConfig
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 from trl import SFTConfig, SFTTrainer
 
 from tasks.errors import TrainingInvalid
 from tasks.train import AnswerTrainer, Progress, check_untrained, supervision
+from tests.unit.tiny_model import make_model, make_tokenizer
 
-WORDS = ["<pad>", "<end>", "route", "this", "ticket", "please", "billing", "repair", "user", "assistant"]
-TEMPLATE = (
-    "{% for message in messages %}{{ message['role'] }} {{ message['content'] }} <end> {% endfor %}"
-    "{% if add_generation_prompt %}assistant {% endif %}"
-)
 ROWS = [
     {
         "prompt": [{"role": "user", "content": "route this ticket please"}],
@@ -30,21 +25,15 @@ ROWS = [
 
 @pytest.fixture
 def tokenizer() -> PreTrainedTokenizerFast:
-    words = Tokenizer(models.WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="<pad>"))
-    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", eos_token="<end>", chat_template=TEMPLATE)
+    return make_tokenizer()
 
 
 def trainer(kind: type[SFTTrainer], tokenizer: PreTrainedTokenizerFast, folder: Path) -> SFTTrainer:
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(WORDS), hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2
-    )
     arguments = SFTConfig(
         output_dir=str(folder), use_cpu=True, bf16=False, max_length=32, report_to=[], dataloader_pin_memory=False
     )
     return kind(
-        model=LlamaForCausalLM(config),
+        model=make_model(),
         args=arguments,
         train_dataset=Dataset.from_list(ROWS),
         processing_class=tokenizer,
