@@ -4,17 +4,17 @@ Names that belong to an upstream library are upstream's names, word for word; ou
 hidden defaults: what is not in the file is an error, and all errors are reported at once.
 """
 
-import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from tasks.errors import ParamsInvalid
+from tasks.params_problems import describe_problems
 from tasks.paths import PARAMS, SOURCES
-from tasks.yaml_files import Document, read_yaml
+from tasks.yaml_files import read_yaml
 
 HEX40 = re.compile(r"[0-9a-f]{40}")
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -350,54 +350,7 @@ def load_params(path: Path = PARAMS) -> Params:
     try:
         return Params.model_validate(document.value)
     except ValidationError as error:
-        problems = [_problem(document, issue) for issue in error.errors()]
+        problems = describe_problems(document, error, Params)
         raise ParamsInvalid(
             "\n".join([f"{path}: {len(problems)} problem(s), nothing was started", *problems])
         ) from None
-
-
-def _problem(document: Document, issue: Mapping[str, object]) -> str:
-    location = tuple(part for part in _location(issue) if part not in _TAGS)
-    key = ".".join(str(part) for part in location) or "(whole file)"
-    message = str(issue["msg"]).removeprefix("Value error, ")
-    found = "" if issue["type"] in {"missing", "value_error"} else f"; found {_shown(issue['input'])}"
-    return f"  line {document.line(location)}: {key}: {message}{found}{_suggestion(location, issue)}"
-
-
-_TAGS = {"hub", "package", "template", "auto", "messages", "sharegpt", "alpaca", "prompt_completion"}
-
-
-def _location(issue: Mapping[str, object]) -> tuple[str | int, ...]:
-    location = issue["loc"]
-    return location if isinstance(location, tuple) else ()
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _suggestion(location: tuple[str | int, ...], issue: Mapping[str, object]) -> str:
-    if issue["type"] != "extra_forbidden" or not location:
-        return ""
-    near = difflib.get_close_matches(str(location[-1]), sorted(known_names()), n=1)
-    return f"; did you mean `{near[0]}`?" if near else "; remove it"
-
-
-def known_names() -> set[str]:
-    """Every key that some section of the parameters has."""
-    names: set[str] = set()
-    waiting: list[object] = [Params]
-    seen: set[object] = set()
-    while waiting:
-        kind = waiting.pop()
-        if kind in seen:
-            continue
-        seen.add(kind)
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            for name, field in kind.model_fields.items():
-                names.add(field.alias or name)
-                waiting.append(field.annotation)
-        else:
-            waiting.extend(get_args(kind))
-    return names

@@ -145,6 +145,18 @@ def test_the_same_run_again_executes_the_gate_alone(twice: SimpleNamespace) -> N
     assert executed == {"gate"}
 
 
+def test_dvc_is_started_only_for_what_is_stale_and_what_follows_it(twice: SimpleNamespace) -> None:
+    assert {stage.name for stage in twice.second[1].stages if stage.seconds > 0} == {"gate", "merge"}
+
+
+def test_a_stage_runs_when_one_before_it_made_other_bytes(short_line: Path) -> None:
+    go(short_line, release=False)
+    (short_line / "made/ingest/files/data/ingest/more.json").write_text("{}\n", encoding="utf-8")
+    commit(short_line, "other rows")
+    _, record = go(short_line, SECOND, release=False)
+    assert outcomes(record) == {"ingest": "executed", "gate": "executed", "merge": "unchanged"}
+
+
 def test_the_same_bytes_are_not_released_again(twice: SimpleNamespace) -> None:
     state, record = twice.second
     assert state.name == "Passed"

@@ -71,6 +71,22 @@ def test_the_released_folder_loads_and_answers_a_ticket(record: RunRecord) -> No
     assert routed["priority"] == "urgent"
 
 
+def test_the_readmes_commands_run_as_they_are_written() -> None:
+    first, *others = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    commands = [line.split("#")[0].strip() for line in first.splitlines()]
+    assert commands == ["make run", "make test"]  # .ci/run runs these two
+    assert others
+    subprocess.run(["git", "worktree", "remove", "--force", ".tunegate/again"], cwd=ROOT, check=False)
+    try:
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", "\n".join(others)], cwd=ROOT, check=False, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "Running stage" not in done.stdout
+    finally:
+        git(ROOT, "worktree", "remove", "--force", ".tunegate/again")
+
+
 def test_dvc_repro_afterwards_executes_no_stage() -> None:
     done = dvc(ROOT, "repro")
     assert done.returncode == 0, done.stderr
