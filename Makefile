@@ -33,10 +33,12 @@ slow: $(VENV)/.installed-dev
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-# The locks are complete, so pip need not resolve them again.
+# Without resolving what is resolved already; where this machine needs more than the lock names (torch's CUDA build has
+# its libraries as packages, older patch versions of Python need backports), pip adds it.
 $(VENV)/.installed: requirements.lock pyproject.toml | $(BIN)/python
 	@echo "installing the pinned packages into $(VENV) (once, a few minutes)"
 	@$(PIP) install --no-deps --no-compile --requirement requirements.lock
+	@$(PIP) check > /dev/null || $(PIP) install --no-compile --requirement requirements.lock
 	@$(PIP) install --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
 	@touch $@
 
@@ -48,10 +50,12 @@ $(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
 lock:
 	rm -rf .lock && $(PYTHON) -m venv .lock
 	.lock/bin/python -m pip --quiet install --no-compile --upgrade setuptools .
-	.lock/bin/python -m pip freeze --all --exclude tunegate --exclude pip | sed 's/+cpu$$//' > requirements.lock
+	echo '# Made by `make lock`; every package of the line with its version. torch is the build that the index serves.' > requirements.lock
+	.lock/bin/python -m pip freeze --all --exclude tunegate --exclude pip | sed 's/+cpu$$//' >> requirements.lock
 	.lock/bin/python -m pip --quiet install --no-compile ".[dev]"
-	.lock/bin/python -m pip freeze --all --exclude tunegate --exclude pip | sed 's/+cpu$$//' | grep -vxFf requirements.lock > requirements-dev.lock
-	rm -rf .lock
+	echo '# Made by `make lock`; every package of the tests with its version.' > requirements-dev.lock
+	.lock/bin/python -m pip freeze --all --exclude tunegate --exclude pip | sed 's/+cpu$$//' | grep -vxFf requirements.lock >> requirements-dev.lock
+	rm -rf .lock build
 
 clean:
 	rm -rf $(VENV) .lock .tunegate .mypy_cache .ruff_cache .pytest_cache

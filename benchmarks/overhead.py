@@ -29,12 +29,17 @@ def bare() -> None:
     assert "Running stage" not in done.stdout
 
 
-def run_on_server(api: str | None) -> None:
-    """`tunegate run`, on the server at `api` or on a temporary one; checks that no stage did any work."""
+def run_on_server(api: str | None) -> set[str]:
+    """`tunegate run`, on the server at `api` or on a temporary one; the outcomes of its stages."""
     environment = dict(os.environ) | ({"PREFECT_API_URL": api} if api else {})
     command = [str(Path(sys.executable).parent / "tunegate"), "run"]
     subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
-    assert {stage.outcome for stage in read_runs(ROOT)[0].stages} <= NOTHING_TO_DO
+    return {stage.outcome for stage in read_runs(ROOT)[0].stages}
+
+
+def run_with_nothing_to_do(api: str | None) -> None:
+    """A run in which no stage does any work."""
+    assert run_on_server(api) <= NOTHING_TO_DO
 
 
 def wait_until_up() -> None:
@@ -62,13 +67,15 @@ def main() -> None:
     try:
         wait_until_up()
         bare()
-        run_on_server(API)
-        contestants = {"dvc repro": bare, "tunegate run, started server": lambda: run_on_server(API)}
+        run_on_server(API)  # after the first release the champion is new, and the gate runs once more
+        contestants = {"dvc repro": bare, "tunegate run, started server": lambda: run_with_nothing_to_do(API)}
         timings = interleave(contestants, 1 if arguments.quick else 5)
     finally:
         server.terminate()
         server.wait(30)
-    timings += interleave({"tunegate run, temporary server": lambda: run_on_server(None)}, 1 if arguments.quick else 3)
+    timings += interleave(
+        {"tunegate run, temporary server": lambda: run_with_nothing_to_do(None)}, 1 if arguments.quick else 3
+    )
     overhead = timings[1].median - timings[0].median
     claims = [Claim("overhead of a run with nothing to do, started server", overhead, "s", 10, "max")]
     show("nothing to do", timings, claims, is_quick=arguments.quick, path=arguments.json)

@@ -10,13 +10,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flows import display, workspace
-from flows.git import git, repository_root, show_file
+from flows import display, registry, workspace
+from flows.git import repository_root, show_file
+from flows.preflight import check_input
 from flows.record import read_run, read_runs, resolve_run, run_folder
 from flows.run_record import RunRecord
-from tasks.errors import EXIT_REFUSED, RunNotFound, SourceInvalid, WorkspaceBusy
+from tasks.errors import EXIT_REFUSED, RunNotFound, WorkspaceBusy
 from tasks.files import dump_json, write_text
-from tasks.params import Params, load_params
+from tasks.params import load_params
 from tasks.paths import PARAMS
 
 PIPE_COLUMNS = 160
@@ -28,35 +29,11 @@ PREFECT_SETTINGS = {
 }
 
 
-def check_input(root: Path) -> Params:
-    """Parse the parameters and look for the source files before anything is started.
-
-    Raises:
-        ParamsInvalid: params.yaml is wrong.
-        SourceInvalid: a source file is missing.
-    """
-    params = load_params(root / PARAMS)
-    missing = [source for source in params.sources if source.repo_id is None and not (root / source.path).exists()]
-    if missing:
-        lines = "\n".join(f"  source {source.name}: {source.path}: no such file or folder" for source in missing)
-        raise SourceInvalid(f"params.yaml sources: nothing was started\n{lines}\nput the file there or mend its path")
-    local = [source for source in params.sources if source.repo_id is None]
-    unknown = [source for source in local if not git(root, "ls-files", "--", source.path)]
-    if unknown:
-        lines = "\n".join(f"  source {source.name}: {source.path}: git does not know it" for source in unknown)
-        raise SourceInvalid(f"a run takes what git tracks: nothing was started\n{lines}\n`git add` it and run again")
-    if params.release.target == "hub":
-        from tasks.publish_hub_session import read_token  # noqa: PLC0415  only where a token is needed
-
-        read_token()
-    return params
-
-
 def run_command(start: Path, *, release: bool) -> int:
     """Run the flow `retrain` and say how it ended; returns the exit code."""
     root = repository_root(start)
-    check_input(root)
-    if holder := workspace.is_locked(root):
+    check_input(root, release=release)
+    if holder := workspace.lock_holder(root):
         raise WorkspaceBusy(f"{root}: another run holds this workspace ({holder}); see `tunegate status`")
     for name, value in PREFECT_SETTINGS.items():
         os.environ.setdefault(name, value)
@@ -102,18 +79,21 @@ def _shown_path(location: str, root: Path) -> str:
 
 
 def plan_command(start: Path) -> None:
-    """Validate everything that can be validated now and print which stages would run."""
-    from flows.reproduce import read_stages, why_stale  # noqa: PLC0415
+    """Validate everything that can be validated now and print which stages a run would give to dvc."""
+    from flows.reproduce import checkout, read_stages, why_stale  # noqa: PLC0415
 
     root = repository_root(start)
-    params = check_input(root)
-    stale = why_stale(root)
+    params = check_input(root, release=True)
+    with workspace.preview(root) as worktree:
+        registry.write_champion(worktree, registry.champion(root, params.release.name, params.release.stage)[0])
+        checkout(worktree)
+        stages, stale = read_stages(worktree), why_stale(worktree)
     table = Table(title=f"{params.base_model.name}, {params.train.method}, {len(params.sources)} source(s)")
     table.add_column("stage")
     table.add_column("would")
     table.add_column("why", overflow="fold")
     reached: set[str] = set()
-    for stage in read_stages(root):
+    for stage in stages:
         reasons = stale.get(stage.name, [])
         follows = stage.deps_among(reached)
         if reasons or follows:
@@ -122,13 +102,15 @@ def plan_command(start: Path) -> None:
         why = "\n".join(reasons[:6]) or (f"follows {', '.join(follows)}" if follows else "up to date")
         table.add_row(stage.name, word, Text(why))
     wide_console().print(table)
+    if reached:
+        Console(soft_wrap=True).print("a stage that an earlier run computed from the same inputs is restored, not run")
 
 
 def status_command(start: Path) -> None:
     """What is going on here."""
     root, console = repository_root(start), Console(soft_wrap=True)
     params = load_params(root / PARAMS)
-    holder, current = workspace.is_locked(root), root / workspace.CURRENT
+    holder, current = workspace.lock_holder(root), root / workspace.CURRENT
     if holder and current.exists():
         note = json.loads(current.read_text(encoding="utf-8"))
         console.print(Text(f"running:    {note['run_id']}, stage {note['stage']} since {note['since']}, {holder}"))
@@ -137,19 +119,15 @@ def status_command(start: Path) -> None:
     runs = [record for record in read_runs(root) if record.run_id != running_id(root)]
     last = f"{runs[0].run_id} {runs[0].status}: {runs[0].reason}" if runs else "none yet; `tunegate run` makes one"
     console.print(Text(f"last run:   {last}"))
-    tags = git(root, "tag", "--list", f"{params.release.name}#{params.release.stage}#*").split()
-    holds = "nothing"
-    if tags:
-        newest = max(tags, key=lambda tag: int(tag.rsplit("#", 1)[1]))
-        version = git(root, "tag", "--points-at", f"{newest}^{{commit}}", "--list", f"{params.release.name}@v*").split()
-        holds = version[-1] if version else newest
+    promoted = registry.stage_holder(root, params.release.name, params.release.stage)
+    holds = promoted.tag or promoted.commit[:12] if promoted else "nothing"
     console.print(Text(f"{params.release.stage}: {holds}"))
 
 
 def running_id(root: Path) -> str | None:
     """The id of the run in progress; until it ends its record says that it did not finish."""
     note = root / workspace.CURRENT
-    if workspace.is_locked(root) is None or not note.exists():
+    if workspace.lock_holder(root) is None or not note.exists():
         return None
     return str(json.loads(note.read_text(encoding="utf-8"))["run_id"])
 

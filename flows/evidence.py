@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 from pydantic import RootModel
 
-from flows.run_record import RunRecord, StageOutcome
+from flows.run_record import ENDED, RunRecord, StageOutcome
 from tasks import paths
 from tasks.errors import FileInvalid
 from tasks.files import read_json, read_jsonl
@@ -26,7 +26,6 @@ from tasks.records import (
 )
 
 DATA_STAGES = {"ingest": paths.INGEST, "clean": paths.CLEAN, "dedup": paths.DEDUP, "split": paths.SPLIT}
-_ENDED: frozenset[StageOutcome] = frozenset({"executed", "restored", "unchanged", "refused"})
 _ENDS: dict[StageOutcome, str] = {"refused": "was refused", "failed": "failed", "cancelled": "was cancelled"}
 _RIGHT = 0.5
 
@@ -119,7 +118,7 @@ def why_missing(record: RunRecord, stage: str) -> str:
     own = record.stage(stage)
     if own is None:
         return f"The stage {stage} is not part of this run."
-    if own.outcome in _ENDED:
+    if own.outcome in ENDED:
         return ""
     if own.outcome != "not_run":
         return f"The stage {stage} {_ENDS[own.outcome]}."

@@ -10,13 +10,21 @@ FALLBACK_IDENTITY = {"user.name": "Tunegate", "user.email": "tunegate@localhost"
 
 
 def git(root: Path, *arguments: str, stdin: str | None = None) -> str:
-    """Run git in `root` and return what it printed, stripped.
+    """Run git in `root`, without the user's hooks, and return what it printed, stripped.
+
+    Hooks are for the user's own commands: `dvc install`'s would check out data in every worktree, or fail without dvc.
 
     Raises:
         WorkspaceInvalid: git failed; the message is git's own.
     """
     done = subprocess.run(
-        ["git", *arguments], cwd=root, input=stdin, capture_output=True, text=True, check=False, encoding="utf-8"
+        ["git", "-c", f"core.hooksPath={os.devnull}", *arguments],
+        cwd=root,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+        encoding="utf-8",
     )
     if done.returncode:
         reason = done.stderr.strip() or done.stdout.strip() or f"exit {done.returncode}"

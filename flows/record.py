@@ -5,7 +5,6 @@ import importlib.metadata
 import os
 import platform
 import shutil
-import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,13 +14,14 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel
 
 from flows.git import git, show_file
-from flows.run_record import ReleaseRecord, RunRecord, RunStatus, ScoreLine, StageRecord, parse_run_record
+from flows.run_record import ENDED, ReleaseRecord, RunRecord, RunStatus, ScoreLine, StageRecord, parse_run_record
 from flows.workspace import RUN_BRANCHES, RunPlace, commit_all
 from tasks import paths
 from tasks.approvals import Approval
 from tasks.digests import digest_file, digest_path
 from tasks.errors import RunNotFound
 from tasks.files import read_json, write_json
+from tasks.intervals import score_interval
 from tasks.params import Params
 from tasks.records import Champion, Evaluation, Parity, Verdict
 from tasks.yaml_files import read_yaml
@@ -32,7 +32,6 @@ PACKAGES = (
     *("accelerate", "bitsandbytes", "daft", "datasets", "dvc", "great-expectations", "gto", "huggingface-hub"),
     *("lm-eval", "numpy", "pandas", "peft", "prefect", "pyarrow", "scipy", "torch", "transformers", "trl", "tunegate"),
 )
-ENDED = frozenset({"executed", "restored", "unchanged", "refused"})
 KEPT_FILES = (  # stage, what it wrote, the name beside the record
     ("validate", paths.DATA_APPROVAL, "data_approval.json"),
     ("validate", paths.VALIDATION, "validation.json"),
@@ -164,8 +163,7 @@ def seeds(params: Params) -> dict[str, int]:
 
 
 def score_lines(root: Path, confidence: float) -> Iterator[ScoreLine]:
-    """The scores of base, candidate and champion, each with its normal interval at `confidence`."""
-    width = statistics.NormalDist().inv_cdf(0.5 + confidence / 2)
+    """The scores of base, candidate and champion, each with its interval at `confidence`."""
     evaluations = [
         _read(root / paths.EVALUATE_BASE / paths.EVALUATION, Evaluation),
         _read(root / paths.EVALUATE_CANDIDATE / paths.EVALUATION, Evaluation),
@@ -173,14 +171,14 @@ def score_lines(root: Path, confidence: float) -> Iterator[ScoreLine]:
     champion = _read(root / paths.CHAMPION, Champion)
     for evaluation in [*evaluations, champion.evaluation if champion else None]:
         for score in evaluation.scores if evaluation else ():
-            spread = None if score.stderr is None else width * score.stderr
+            low, high = score_interval(score, confidence) or (None, None)
             yield ScoreLine(
                 benchmark=score.benchmark,
                 metric=score.metric,
                 model=evaluation.model,  # type: ignore[union-attr]  # one of the three, checked by pydantic
                 value=score.value,
-                low=None if spread is None else score.value - spread,
-                high=None if spread is None else score.value + spread,
+                low=low,
+                high=high,
                 samples=score.samples,
             )
 

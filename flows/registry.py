@@ -1,14 +1,14 @@
 """The model registry: GTO's tags in git, `NAME@v0.0.1` for a version and `NAME#production#1` for what holds a stage.
 
-The one owner of gto. Tags are the truth: a release is what a tag names, and nothing else.
+The one owner of gto. Tags are the truth: a release is what a tag names, and nothing else. Only writing takes gto, so
+that whoever just asks does not wait for its import.
 """
 
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
-
-from gto import api
-from gto.exceptions import GTOException
+from typing import Literal
 
 from flows.git import git, show_file, tagger
 from flows.run_record import ReleaseRecord, RunRecord, parse_run_record
@@ -18,11 +18,23 @@ from tasks.files import parse_json
 from tasks.records import Champion, Evaluation
 
 FIRST_VERSION = "v0.0.1"
+TAG_AND_COMMIT = "%(refname:strip=2) %(if)%(*objectname)%(then)%(*objectname)%(else)%(objectname)%(end)"
+
+
+@dataclass(frozen=True)
+class Holder:
+    """What holds a stage: a commit, and the tag of the version that it is registered as, None for a bare commit."""
+
+    commit: str
+    tag: str | None
 
 
 def latest_version(root: Path, name: str) -> str | None:
-    """The newest registered version of `name`, or None."""
-    tags = git(root, "tag", "--list", f"{name}@v*").split()
+    """The newest version of `name` that was ever registered, or None."""
+    return _highest_version(name, git(root, "tag", "--list", f"{name}@v*").split())
+
+
+def _highest_version(name: str, tags: list[str]) -> str | None:
     found = [re.fullmatch(rf"{re.escape(name)}@v(\d+)\.(\d+)\.(\d+)", tag) for tag in tags]
     numbers = [tuple(map(int, match.groups())) for match in found if match]
     return "v" + ".".join(map(str, max(numbers))) if numbers else None
@@ -50,7 +62,7 @@ def register(root: Path, release: ReleaseRecord, commit: str) -> None:
             raise PublishRefused(f"{release.tag} names {found[:12]}, not {commit[:12]}; run again for a new version")
         return
     options = {"message": f"Register {release.tag}", **tagger(root)}
-    _quietly(api.register, str(root), release.name, commit, release.version, **options)
+    _gto("register", str(root), release.name, commit, release.version, **options)
 
 
 def promote(root: Path, release: ReleaseRecord, stage: str) -> None:
@@ -60,45 +72,74 @@ def promote(root: Path, release: ReleaseRecord, stage: str) -> None:
         PublishRefused: GTO refused.
     """
     holder = stage_holder(root, release.name, stage)
-    if holder == release.version:
+    if holder is not None and holder.tag == release.tag:
         return
     options = {"message": f"Promote {release.tag} to {stage}", **tagger(root)}
-    _quietly(api.assign, str(root), release.name, stage, version=release.version, force=True, **options)
+    _gto("assign", str(root), release.name, stage, version=release.version, force=True, **options)
 
 
-def _quietly(call: object, *arguments: object, **options: object) -> None:
+def _gto(action: Literal["register", "assign"], *arguments: object, **options: object) -> None:
+    from gto import api  # noqa: PLC0415  a third of a second, which `tunegate status` does without
+    from gto.exceptions import GTOException  # noqa: PLC0415
+
     try:
-        call(*arguments, **options)  # type: ignore[operator]  # gto is not typed
+        getattr(api, action)(*arguments, **options)
     except GTOException as error:
         raise PublishRefused(f"GTO: {error}") from None
 
 
-def stage_holder(root: Path, name: str, stage: str) -> str | None:
-    """The version that holds `stage` now, or None."""
-    commit = _stage_commit(root, name, stage)
+def stage_holder(root: Path, name: str, stage: str) -> Holder | None:
+    """What holds `stage` now, or None.
+
+    `NAME#STAGE#N` gives the stage to a version and `NAME#STAGE!#N`, which `gto deprecate NAME VERSION STAGE` writes,
+    takes it from one; they count in the order of N. Taking the stage from a version that has lost it changes nothing,
+    and no earlier version gets it back.
+    """
+    commit = None
+    for _, cancelled, named in sorted(_stage_tags(root, name, stage)):
+        if not cancelled:
+            commit = named
+        elif commit == named:
+            commit = None
     if commit is None:
         return None
-    tags = git(root, "tag", "--points-at", commit, "--list", f"{name}@v*").split()
-    return tags[-1].split("@")[1] if tags else None
+    version = _highest_version(name, git(root, "tag", "--list", f"{name}@v*", "--points-at", commit).split())
+    return Holder(commit, f"{name}@{version}" if version else None)
 
 
-def _stage_commit(root: Path, name: str, stage: str) -> str | None:
-    tags = git(root, "tag", "--list", f"{name}#{stage}#*").split()
-    newest = max(tags, key=lambda tag: int(tag.rsplit("#", 1)[1]), default=None)
-    return git(root, "rev-parse", f"{newest}^{{commit}}") if newest else None
+def _stage_tags(root: Path, name: str, stage: str) -> list[tuple[int, bool, str]]:
+    """For each tag of the stage its number, whether it takes the stage away, and the commit that it names."""
+    patterns = (f"{name}#{stage}#*", f"{name}#{stage}!#*")
+    lines = git(root, "tag", f"--format={TAG_AND_COMMIT}", "--list", *patterns).splitlines()
+    found = [re.fullmatch(r"[^!]+(!?)#(\d+) (\w+)", line) for line in lines]
+    return [(int(match[2]), match[1] == "!", match[3]) for match in found if match]
+
+
+def newest_release(root: Path, name: str) -> ReleaseRecord | None:
+    """The release of the newest version, from the record of its run; None when it was withdrawn or has no record."""
+    version = latest_version(root, name)
+    if version is None or git(root, "tag", "--list", f"{name}@{version}!"):  # `gto deprecate NAME VERSION`
+        return None
+    record = _record_at(root, git(root, "rev-parse", f"{name}@{version}^{{commit}}"))
+    return record.release if record is not None else None
 
 
 def champion(root: Path, name: str, stage: str) -> tuple[Champion, RunRecord | None]:
-    """The model that holds `stage`, with its per-sample scores, and the record of the run that made it."""
-    commit = _stage_commit(root, name, stage)
-    if commit is None:
+    """The model that holds `stage`, with its per-sample scores, and the record of the run that made it.
+
+    Raises:
+        PublishRefused: the stage names a commit without a run's record and scores.
+        FileInvalid: one of the two is of another schema.
+    """
+    holder = stage_holder(root, name, stage)
+    if holder is None:
         return Champion(), None
+    commit = holder.commit
     folder = f"runs/{_run_at(root, commit)}"
-    record_text = show_file(root, commit, f"{folder}/record.json")
+    record = _record_at(root, commit)
     evaluation_text = show_file(root, commit, f"{folder}/candidate.json")
-    if record_text is None or evaluation_text is None:
+    if record is None or evaluation_text is None:
         raise PublishRefused(f"{commit[:12]} holds {name} in {stage}, but it has no run record in {folder}")
-    record = parse_run_record(record_text, f"{commit[:12]}:{folder}/record.json")
     evaluation = parse_json(evaluation_text, Evaluation, f"{commit[:12]}:{folder}/candidate.json")
     release = record.release.tag if record.release else None
     return (
@@ -110,6 +151,12 @@ def champion(root: Path, name: str, stage: str) -> tuple[Champion, RunRecord | N
         ),
         record,
     )
+
+
+def _record_at(root: Path, commit: str) -> RunRecord | None:
+    path = f"runs/{_run_at(root, commit)}/record.json"
+    text = show_file(root, commit, path)
+    return parse_run_record(text, f"{commit[:12]}:{path}") if text is not None else None
 
 
 def _run_at(root: Path, commit: str) -> str:

@@ -27,18 +27,32 @@ DATA_STAGES = (paths.INGEST, paths.CLEAN, paths.DEDUP, paths.SPLIT)
 
 
 def identical_release(root: Path, params: Params, merged_digest: str) -> ReleaseRecord | None:
-    """The release that holds the stage now, when it has exactly these bytes and is still where the parameters say."""
+    """A release that makes publishing these bytes needless: it has them, and is still where the parameters say.
+
+    That is the one that holds the stage, or, where nothing is promoted, the newest one. A run that is to be promoted
+    needs a version of its own: the stage names the scores that the next candidate is compared with.
+
+    Returns:
+        The release; `promoted_stage` says whether it holds the stage now.
+    """
     release = params.release
     _, record = registry.champion(root, release.name, release.stage)
     held = record.release if record is not None else None
-    if held is None or held.digest != merged_digest or held.target != release.target:
-        return None
-    return held if _is_in_place(root, release, held) else None
+    if held is not None and _is_same(root, release, held, merged_digest):
+        return held.model_copy(update={"promoted_stage": release.stage})
+    newest = None if release.promote else registry.newest_release(root, release.name)
+    if newest is not None and _is_same(root, release, newest, merged_digest):
+        return newest.model_copy(update={"promoted_stage": None})
+    return None
+
+
+def _is_same(root: Path, release: ReleaseParams, known: ReleaseRecord, merged_digest: str) -> bool:
+    return known.digest == merged_digest and known.target == release.target and _is_in_place(root, release, known)
 
 
 def _is_in_place(root: Path, release: ReleaseParams, held: ReleaseRecord) -> bool:
     if release.target == "hub":
-        return release.repo_id is not None and release.repo_id in held.location
+        return held.location == release.repo_id
     folder = Path(release.folder) / held.name / held.version
     if Path(held.location) != folder or not (root / folder).is_dir():
         return False

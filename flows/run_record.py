@@ -1,16 +1,17 @@
 """The run record: one JSON per run that says what ran, on what, with what outcome, so that it can be checked later."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, FiniteFloat, JsonValue
 
 from tasks.approvals import Approval
-from tasks.files import parse_json, read_json
+from tasks.files import parse_json
 from tasks.records import Parity, Record, Verdict
 
 RunStatus = Literal["passed", "refused", "crashed", "cancelled"]
 StageOutcome = Literal["executed", "restored", "unchanged", "refused", "failed", "cancelled", "not_run"]
+ENDED: frozenset[StageOutcome] = frozenset({"executed", "restored", "unchanged", "refused"})
+"""Outcomes of a stage that came to its end, so that its outputs are this run's."""
 Model = Literal["base", "candidate", "champion"]
 UtcTime = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?(Z|\+00:00)$")]
 
@@ -88,17 +89,8 @@ class RunRecord(Record):
     prefect: dict[str, str]
 
     def stage(self, name: str) -> StageRecord | None:
-        """The stage of that name, or None; `evaluate@base` and `evaluate_base` are the same stage."""
-        return next((stage for stage in self.stages if stage.name.replace("@", "_") == name.replace("@", "_")), None)
-
-
-def read_run_record(path: Path) -> RunRecord:
-    """Read the run record at `path`.
-
-    Raises:
-        FileInvalid: it is missing, torn, or of another schema.
-    """
-    return read_json(path, RunRecord)
+        """The stage of that name, or None."""
+        return next((stage for stage in self.stages if stage.name == name), None)
 
 
 def parse_run_record(text: str, origin: str) -> RunRecord:

@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -79,7 +80,7 @@ def lock(root: Path) -> Iterator[None]:
             file.truncate(0)
 
 
-def is_locked(root: Path) -> str | None:
+def lock_holder(root: Path) -> str | None:
     """Who holds the run lock, or None when nobody does."""
     path = common_folder(root) / "tunegate.lock"
     if not path.exists():
@@ -116,6 +117,21 @@ def open_place(root: Path, run_id: str) -> RunPlace:
     git(root, "worktree", "add", "--quiet", "-b", place.branch, str(worktree), start)
     share_cache(root, worktree)
     return place
+
+
+@contextmanager
+def preview(root: Path) -> Iterator[Path]:
+    """A worktree as a run would start in, for as long as the caller looks at it; no branch, no record."""
+    start, _ = snapshot(root, "preview")
+    (root / STATE).mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="plan-", dir=root / STATE) as folder:
+        worktree = Path(folder) / "worktree"
+        git(root, "worktree", "add", "--quiet", "--detach", str(worktree), start)
+        try:
+            share_cache(root, worktree)
+            yield worktree
+        finally:
+            remove_worktree(root, worktree)
 
 
 def share_cache(root: Path, worktree: Path) -> None:

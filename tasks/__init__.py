@@ -1,8 +1,8 @@
 """What is true: the stages of the line and the ground they share.
 
 Nothing here imports prefect, dvc or flows. Importing the package switches every library's telemetry off, before any of
-them is imported, and ties a stage's life to its parent's: when `dvc` is killed, the kernel sends the stage SIGTERM, so
-that no orphan goes on writing.
+them is imported, and ties the life of a flow's stage to its parent's: when `dvc` is killed, the kernel sends the stage
+SIGTERM, so that no orphan goes on writing.
 """
 
 import ctypes

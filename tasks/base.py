@@ -104,10 +104,17 @@ def from_hub(base: BaseModelParams, origin: HubOrigin) -> BaseRecord:
 
 
 def from_path(base: BaseModelParams, origin: PathOrigin) -> BaseRecord:
-    """Take a folder on this machine as it is."""
+    """Take a folder on this machine as it is.
+
+    Raises:
+        BaseInvalid: there is no such folder, or it has no safetensors weights or no chat template.
+    """
     folder = Path(origin.path)
     if not folder.is_dir():
-        raise BaseInvalid(f"{folder}: no such folder (params.yaml base_model.origin.path)")
+        raise BaseInvalid(
+            f"{folder}: no such folder on this machine; put the weights there or mend base_model.origin.path "
+            "in params.yaml"
+        )
     return describe(base, {"source": origin.source, "path": origin.path}, folder, f"path:{origin.path}")
 
 

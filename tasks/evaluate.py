@@ -70,7 +70,7 @@ def run_harness(model: HarnessModel, evaluate: EvaluateParams) -> Mapping[str, A
 
 
 def fingerprint(benchmark: Benchmark, params: Params, base: BaseRecord, config: object) -> Fingerprint:
-    """Everything that moves the scores of `benchmark` besides the weights."""
+    """The settings that move the scores of `benchmark` besides the weights."""
     evaluate, folder = params.evaluate, paths.EVALS / benchmark.name
     ours = folder.is_dir()
     return Fingerprint(

@@ -60,7 +60,9 @@ def _stderr(values: Sequence[float], mean: float) -> float | None:
 
 
 def parse_samples(benchmark: str, results: Mapping[str, Any]) -> list[Sample]:
-    """What was asked and answered, item by item, for people to read."""
+    """What was asked and answered, item by item, for people to read; of several filters the first by name."""
+    drawn = results["samples"][benchmark]
+    first = min(sample["filter"] for sample in drawn)
     return [
         Sample(
             benchmark=benchmark,
@@ -70,19 +72,27 @@ def parse_samples(benchmark: str, results: Mapping[str, Any]) -> list[Sample]:
             answer=_answer(sample),
             metrics={metric: finite(sample, metric, benchmark) for metric in sorted(sample["metrics"])},
         )
-        for sample in sorted(results["samples"][benchmark], key=lambda sample: int(sample["doc_id"]))
+        for sample in sorted(drawn, key=lambda sample: int(sample["doc_id"]))
+        if sample["filter"] == first
     ]
 
 
 def _target(sample: Mapping[str, Any]) -> str:
-    choices = sample["doc"].get("choices")
-    return str(choices[int(sample["target"])] if choices else sample["target"])
+    """The text that is asked for; of a multiple choice lm-eval gives the place among the choices."""
+    target = str(sample["target"])
+    if _is_generated(sample) or not target.isdecimal() or int(target) >= len(sample["arguments"]):
+        return target
+    return str(sample["arguments"][int(target)][1])
 
 
 def _answer(sample: Mapping[str, Any]) -> str:
     """The generated text, or the continuation that the model finds likeliest."""
     answers = sample["filtered_resps"]
-    if isinstance(answers[0], str):
+    if _is_generated(sample):
         return str(answers[0])
     likelihoods = [float(answer[0]) for answer in answers]
     return str(sample["arguments"][likelihoods.index(max(likelihoods))][1])
+
+
+def _is_generated(sample: Mapping[str, Any]) -> bool:
+    return isinstance(sample["filtered_resps"][0], str)

@@ -66,7 +66,10 @@ def compare(candidate: Evaluation, other: Evaluation, rule: Rule, gate: GatePara
 def _evaluate_again(other: Evaluation) -> str:
     if other.model == "base":
         return "run `dvc repro evaluate_base`"
-    return "go back to the settings it was measured under, or take the champion out of its stage with `gto unassign`"
+    return (
+        "go back to the settings it was measured under, or take the champion out of its stage with "
+        "`gto deprecate NAME VERSION STAGE`; `tunegate status` names all three"
+    )
 
 
 def interval(differences: "np.ndarray[tuple[int], np.dtype[np.float64]]", gate: GateParams) -> tuple[float, float]:

@@ -1,15 +1,14 @@
 """The model card: `README.md` of a released model, from the records of the run that made it."""
 
 import json
-import math
 from pathlib import Path
-from statistics import NormalDist
 
 from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from tasks.errors import NotApproved
 from tasks.files import write_text
+from tasks.intervals import score_interval
 from tasks.model_card_text import BEGIN, END, ChatFormat, cell, fenced, merge_card, rendered_prompt
 from tasks.records import BaseRecord, DataSummary, Evaluation, Parity, Record, Score, TrainMetrics, Verdict
 
@@ -126,21 +125,8 @@ def score_rows(evidence: CardEvidence) -> list[ScoreRow]:
 
 def shown(score: Score, confidence: float) -> str:
     """A score with its interval, `0.812 [0.764, 0.851]`; without one where there is no standard error."""
-    bounds = interval(score, confidence)
+    bounds = score_interval(score, confidence)
     return f"{score.value:.3f}" + (f" [{bounds[0]:.3f}, {bounds[1]:.3f}]" if bounds else "")
-
-
-def interval(score: Score, confidence: float) -> tuple[float, float] | None:
-    """The interval of a score: Wilson's for shares (1927), which stays honest at 0 and 1; else the normal one."""
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    if score.samples and score.per_sample and set(score.per_sample) <= {0.0, 1.0}:
-        n, p = score.samples, score.value
-        centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-        half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-        return max(0.0, centre - half), min(1.0, centre + half)
-    if score.stderr is None:
-        return None
-    return score.value - z * score.stderr, score.value + z * score.stderr
 
 
 def _metadata(evidence: CardEvidence) -> ModelCardData:

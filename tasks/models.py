@@ -21,7 +21,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from tasks.digests import combine_digests, file_digests
+from tasks.digests import file_digests
 from tasks.errors import BaseInvalid, Unavailable
 from tasks.params import ComputeParams, QuantizationParams
 from tasks.records import BaseRecord
@@ -190,8 +190,3 @@ def attach_adapter(model: PreTrainedModel, adapter: Path) -> PeftModel:
         if "lora_" in name:
             weight.data = weight.data.float()
     return attached
-
-
-def weights_digest(folder: Path) -> str:
-    """The digest of a model folder."""
-    return combine_digests(file_digests(folder))

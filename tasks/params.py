@@ -36,9 +36,27 @@ class Section(BaseModel):
 
 
 def check_inside(path: str) -> str:
-    """Refuse a path that is absolute or climbs out of the workspace."""
+    """Refuse a path that is absolute or climbs out of the workspace.
+
+    Raises:
+        ValueError: it is one of these.
+    """
     if Path(path).is_absolute() or ".." in Path(path).parts:
         raise ValueError("must be a path inside the workspace, without `..`")
+    return path
+
+
+def check_absolute(path: str) -> str:
+    """Refuse a path that leads elsewhere from another folder.
+
+    Raises:
+        ValueError: it is relative; `~` is not expanded.
+    """
+    if not Path(path).is_absolute():
+        raise ValueError(
+            f"must be an absolute path, found {path!r}: a run happens in a copy of the workspace elsewhere; "
+            "write the folder's full path, from `/`"
+        )
     return path
 
 
@@ -51,10 +69,12 @@ class HubOrigin(Section):
 
 
 class PathOrigin(Section):
-    """A folder with safetensors weights on this machine."""
+    """A folder with safetensors weights on this machine, by its absolute path."""
 
     source: Literal["path"]
     path: str
+
+    _absolute = field_validator("path")(check_absolute)
 
 
 class PackageOrigin(Section):

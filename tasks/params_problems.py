@@ -1,51 +1,89 @@
 """What is wrong with `params.yaml`, in words that say where and what to write instead."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from tasks.yaml_files import Document
 
-TAGS = frozenset({"hub", "package", "template", "auto", "messages", "sharegpt", "alpaca", "prompt_completion"})
-"""What pydantic puts into a location for the chosen member of a union; no key of the file."""
+Location = tuple[str | int, ...]
 
 
 def describe_problems(document: Document, error: ValidationError, root: type[BaseModel]) -> list[str]:
-    """A line for each problem of `error`: line, key, what is wrong, what was found, the nearest valid name.
+    """A line for each wrong place of the file: line, key, what is wrong, what was found, the nearest valid name.
+
+    What the members of a union say of one value is one problem: its line names all that would have been right.
 
     Args:
         document: the file that did not validate.
-        error: what pydantic said of it.
+        error: what pydantic said of `document.value`.
         root: the model that it should have fitted.
     """
     names = sorted(known_names(root))
-    return [_problem(document, issue, names) for issue in error.errors()]
+    messages: dict[tuple[Location, str], list[str]] = {}
+    for issue in error.errors():
+        location = _location(document.value, issue)
+        place = (location, _found(issue) + _suggestion(location, issue, names))
+        messages.setdefault(place, []).append(issue["msg"].removeprefix("Value error, "))
+    return [_problem(document, location, _joined(said) + rest) for (location, rest), said in messages.items()]
 
 
-def _problem(document: Document, issue: Mapping[str, object], names: list[str]) -> str:
-    location = tuple(part for part in _location(issue) if part not in TAGS)
+def _location(value: object, issue: ErrorDetails) -> Location:
+    """The keys and indexes of the file in pydantic's location, which also names the chosen members of unions.
+
+    A member may be called like a key beside it, so of all ways through the file the one that ends at the value that
+    pydantic complains of is right. A missing key is in no file: the way ends at the mapping that lacks it.
+    """
+    full = issue["loc"]
+    absent = full[-1:] if issue["type"] == "missing" else ()
+    ways = _ways(value, full[: len(full) - len(absent)])
+    keys, _ = max(ways, key=lambda way: (way[1] is issue["input"], way[0][-1:] == full[-1:]))
+    return keys + absent
+
+
+def _ways(node: object, location: Location) -> Iterator[tuple[Location, object]]:
+    """Every way down from `node` by some parts of `location`, in order, and the value at its end."""
+    if not location:
+        yield (), node
+        return
+    part, rest = location[0], location[1:]
+    children = _children(node)
+    if part in children:
+        yield from (((part, *keys), end) for keys, end in _ways(children[part], rest))
+    yield from _ways(node, rest)
+
+
+def _children(node: object) -> Mapping[object, object]:
+    if isinstance(node, Mapping):
+        return node
+    return dict(enumerate(node)) if isinstance(node, list) else {}
+
+
+def _problem(document: Document, location: Location, what: str) -> str:
     key = ".".join(str(part) for part in location) or "(whole file)"
-    message = str(issue["msg"]).removeprefix("Value error, ")
-    found = "" if issue["type"] in {"missing", "value_error"} else f"; found {_shown(issue['input'])}"
-    return f"  line {document.line(location)}: {key}: {message}{found}{_suggestion(location, issue, names)}"
+    return f"  line {document.line(location)}: {key}: {what}"
 
 
-def _location(issue: Mapping[str, object]) -> tuple[str | int, ...]:
-    location = issue["loc"]
-    return location if isinstance(location, tuple) else ()
+def _joined(messages: list[str]) -> str:
+    first, *others = dict.fromkeys(messages)
+    return " or ".join([first, *(other.removeprefix("Input should be ") for other in others)])
 
 
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+def _found(issue: ErrorDetails) -> str:
+    if issue["type"] in {"missing", "value_error"}:
+        return ""
+    text = repr(issue["input"])
+    return f"; found {text if len(text) <= 60 else text[:57] + '...'}"
 
 
-def _suggestion(location: tuple[str | int, ...], issue: Mapping[str, object], names: list[str]) -> str:
+def _suggestion(location: Location, issue: ErrorDetails, names: list[str]) -> str:
     if issue["type"] != "extra_forbidden" or not location:
         return ""
-    near = difflib.get_close_matches(str(location[-1]), names, n=1)
+    key = str(location[-1])
+    near = [] if key in names else difflib.get_close_matches(key, names, n=1)
     return f"; did you mean `{near[0]}`?" if near else "; remove it"
 
 

@@ -154,7 +154,7 @@ class SupervisedExample(Record):
 
 
 class Fingerprint(Record):
-    """Everything that moves a score besides the weights; scores of different fingerprints are never compared."""
+    """The settings that move a score besides the weights; scores of different fingerprints are never compared."""
 
     benchmark: str
     harness_version: str

@@ -29,7 +29,7 @@ from tasks.records import (
 )
 
 STAGES = (
-    "base", "ingest", "clean", "dedup", "split", "validate", "train", "evaluate@base", "evaluate@candidate", "gate",
+    "base", "ingest", "clean", "dedup", "split", "validate", "evaluate_base", "train", "evaluate_candidate", "gate",
     "merge",
 )  # fmt: skip
 SECONDS = (0.4, 2.1, 3.3, 4.8, 2.9, 6.2, 171.4, 48.0, 51.7, 2.2, 19.5)

@@ -189,7 +189,7 @@ def test_a_missing_source_is_refused_before_anything_starts(at_home: Path, refus
         (
             "error: params.yaml sources: nothing was started\n"
             "  source support_tickets: data/sources/support_tickets.jsonl: no such file or folder\n"
-            "put the file there or mend its path\n"
+            "put it there, or mend the path\n"
         ),
     )
     assert git(at_home, "branch", "--list", "run/*") == ""

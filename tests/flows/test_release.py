@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from gto import api
 
 from flows import registry, workspace
 from flows.git import git
@@ -15,7 +16,7 @@ from tasks import paths
 from tasks.digests import combine_digests, digest_text
 from tasks.errors import PublishRefused
 from tasks.files import read_json, write_json, write_text
-from tasks.params import load_params
+from tasks.params import Params, load_params
 from tasks.records import Champion
 from tests.flows.fake_run import passed_record
 from tests.flows.tiny_line import ROOT, evaluation
@@ -38,6 +39,12 @@ def put_on_record(root: Path, described: ReleaseRecord, run_id: str = RUN) -> st
     made = commit_record(place, record)
     workspace.close_place(place)
     return made
+
+
+def held_by(root: Path) -> str | None:
+    """The tag of the version that holds production."""
+    holder = registry.stage_holder(root, NAME, "production")
+    return holder.tag if holder else None
 
 
 @pytest.mark.parametrize(
@@ -87,7 +94,7 @@ def test_a_stage_is_held_by_the_newest_assignment(short_line: Path) -> None:
         registry.register(short_line, described, put_on_record(short_line, described, run_id))
         registry.promote(short_line, described, "production")
         registry.promote(short_line, described, "production")
-    assert registry.stage_holder(short_line, NAME, "production") == "v0.0.2"
+    assert held_by(short_line) == f"{NAME}@v0.0.2"
     assert git(short_line, "tag", "--list", f"{NAME}#*").split() == [f"{NAME}#production#1", f"{NAME}#production#2"]
 
 
@@ -97,7 +104,7 @@ def test_promoting_an_older_version_is_a_rollback(short_line: Path) -> None:
         registry.register(short_line, described, put_on_record(short_line, described, run_id))
         registry.promote(short_line, described, "production")
     registry.promote(short_line, release("v0.0.1"), "production")
-    assert registry.stage_holder(short_line, NAME, "production") == "v0.0.1"
+    assert held_by(short_line) == f"{NAME}@v0.0.1"
     assert registry.champion(short_line, NAME, "production")[0].run == RUN
 
 
@@ -167,3 +174,75 @@ def test_the_same_bytes_for_another_target_are_a_release_of_their_own(short_line
     text = (short_line / "params.yaml").read_text(encoding="utf-8").replace("target: folder", "target: hub")
     (short_line / "params.yaml").write_text(text.replace("repo_id: null\n  private", "repo_id: team/a\n  private"))
     assert identical_release(short_line, load_params(short_line / "params.yaml"), "a" * 64) is None
+
+
+@pytest.mark.parametrize(
+    ("location", "is_same"),
+    [("team/router", True), ("team/router-v2", False), ("my-team/router", False)],
+    ids=["itself", "a longer name", "another team"],
+)
+def test_a_repository_whose_name_only_contains_the_wanted_one_is_another(
+    short_line: Path, location: str, is_same: bool
+) -> None:
+    held = release("v0.0.1").model_copy(update={"target": "hub", "location": location})
+    registry.register(short_line, held, put_on_record(short_line, held))
+    registry.promote(short_line, held, "production")
+    params = load_params(short_line / "params.yaml")
+    asked = params.release.model_copy(update={"target": "hub", "repo_id": "team/router"})
+    known = identical_release(short_line, params.model_copy(update={"release": asked}), held.digest)
+    assert known == (held if is_same else None)
+
+
+def register_only(root: Path) -> ReleaseRecord:
+    """A release of one file that is registered and in its folder, and holds no stage."""
+    write_text(root / "registry" / NAME / "v0.0.1" / "config.json", "{}")
+    made = release("v0.0.1", combine_digests({"config.json": digest_text("{}")}))
+    registered = made.model_copy(update={"promoted_stage": None})
+    registry.register(root, registered, put_on_record(root, registered))
+    return registered
+
+
+def asking(root: Path, *, promote: bool) -> Params:
+    params = load_params(root / "params.yaml")
+    return params.model_copy(update={"release": params.release.model_copy(update={"promote": promote})})
+
+
+def test_bytes_that_are_registered_already_need_no_second_version(short_line: Path) -> None:
+    registered = register_only(short_line)
+    params = asking(short_line, promote=False)
+    assert identical_release(short_line, params, registered.digest) == registered
+    assert identical_release(short_line, params, "b" * 64) is None
+
+
+def test_bytes_that_are_registered_only_are_released_again_to_be_promoted(short_line: Path) -> None:
+    """Else nobody would hold the stage, or a release whose scores are older than the settings of this run."""
+    registered = register_only(short_line)
+    assert identical_release(short_line, asking(short_line, promote=True), registered.digest) is None
+
+
+def test_registered_bytes_that_are_no_longer_in_their_folder_are_released_again(short_line: Path) -> None:
+    registered = register_only(short_line)
+    shutil.rmtree(short_line / "registry")
+    assert identical_release(short_line, asking(short_line, promote=False), registered.digest) is None
+
+
+def test_a_withdrawn_version_is_no_release_to_reuse(short_line: Path) -> None:
+    registered = register_only(short_line)
+    api.deregister(str(short_line), NAME, version="v0.0.1", author="Test", author_email="test@localhost")
+    assert git(short_line, "tag", "--list").split() == [f"{NAME}@v0.0.1", f"{NAME}@v0.0.1!"]
+    assert identical_release(short_line, asking(short_line, promote=False), registered.digest) is None
+    assert registry.next_version(short_line, NAME) == "v0.0.2"
+
+
+def test_a_version_that_was_tagged_by_hand_has_no_release_to_reuse(short_line: Path) -> None:
+    git(short_line, "tag", f"{NAME}@v0.0.1")
+    assert identical_release(short_line, asking(short_line, promote=False), "a" * 64) is None
+
+
+def test_a_reused_release_says_what_it_holds_now_not_what_it_once_held(short_line: Path) -> None:
+    held, _ = hold_production(short_line)
+    api.unassign(
+        str(short_line), NAME, version="v0.0.1", stage="production", author="Test", author_email="test@localhost"
+    )
+    known = identical_release(short_line, asking(short_line, promote=False), held.digest)
+    assert known == held.model_copy(update={"promoted_stage": None})

@@ -145,12 +145,22 @@ def test_the_same_run_again_executes_the_gate_alone(twice: SimpleNamespace) -> N
     assert executed == {"gate"}
 
 
-def test_dvc_is_started_only_for_what_is_stale_and_what_follows_it(twice: SimpleNamespace) -> None:
-    assert {stage.name for stage in twice.second[1].stages if stage.seconds > 0} == {"gate", "merge"}
+def adopt_lock(root: Path) -> None:
+    """Commit the dvc.lock of the first run to the user's branch."""
+    git(root, "checkout", "--quiet", f"run/{FIRST}", "--", "dvc.lock")
+    commit(root, "lock")
+
+
+def test_where_nothing_changed_dvc_is_started_for_no_stage(short_line: Path) -> None:
+    go(short_line, release=False)
+    adopt_lock(short_line)
+    _, record = go(short_line, SECOND, release=False)
+    assert {(stage.outcome, stage.seconds) for stage in record.stages} == {("unchanged", 0.0)}
 
 
 def test_a_stage_runs_when_one_before_it_made_other_bytes(short_line: Path) -> None:
     go(short_line, release=False)
+    adopt_lock(short_line)
     (short_line / "made/ingest/files/data/ingest/more.json").write_text("{}\n", encoding="utf-8")
     commit(short_line, "other rows")
     _, record = go(short_line, SECOND, release=False)

@@ -35,10 +35,10 @@ def test_a_run_id_sorts_by_time() -> None:
 
 def test_the_lock_names_its_holder_and_is_free_afterwards(repo: Path) -> None:
     with workspace.lock(repo):
-        assert (workspace.is_locked(repo) or "").startswith("PID ")
+        assert (workspace.lock_holder(repo) or "").startswith("PID ")
         with pytest.raises(WorkspaceBusy, match=r"another run holds this workspace \(PID \d+, since"):
             workspace.lock(repo).__enter__()
-    assert workspace.is_locked(repo) is None
+    assert workspace.lock_holder(repo) is None
 
 
 def test_a_killed_holder_frees_the_lock(repo: Path) -> None:

@@ -20,7 +20,7 @@ from tests.flows.tiny_repo import DVC_CONFIG, commit, run
 
 ROOT = Path(__file__).parents[2]
 STAGES = (
-    *("base", "ingest", "clean", "dedup", "split", "validate", "train", "evaluate_base", "evaluate_candidate"),
+    *("base", "ingest", "clean", "dedup", "split", "validate", "evaluate_base", "train", "evaluate_candidate"),
     *("gate", "merge"),
 )
 STAGE_SCRIPT = """\

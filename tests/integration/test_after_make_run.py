@@ -25,6 +25,12 @@ def record() -> RunRecord:
     return runs[0]
 
 
+@pytest.fixture(scope="module")
+def reproduced() -> subprocess.CompletedProcess[str]:
+    """The first `dvc repro` in the user's own working tree, which puts the outputs there."""
+    return dvc(ROOT, "repro")
+
+
 def released_folder(record: RunRecord) -> Path:
     assert record.release is not None
     return ROOT / record.release.location
@@ -71,7 +77,12 @@ def test_the_released_folder_loads_and_answers_a_ticket(record: RunRecord) -> No
     assert routed["priority"] == "urgent"
 
 
-def test_the_readmes_commands_run_as_they_are_written() -> None:
+def test_dvc_repro_afterwards_executes_no_stage(reproduced: subprocess.CompletedProcess[str]) -> None:
+    assert reproduced.returncode == 0, reproduced.stderr
+    assert "Running stage" not in reproduced.stdout
+
+
+def test_the_readmes_commands_run_as_they_are_written(record: RunRecord) -> None:
     first, *others = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     commands = [line.split("#")[0].strip() for line in first.splitlines()]
     assert commands == ["make run", "make test"]  # .ci/run runs these two
@@ -83,14 +94,10 @@ def test_the_readmes_commands_run_as_they_are_written() -> None:
         )
         assert done.returncode == 0, done.stdout + done.stderr
         assert "Running stage" not in done.stdout
+        assert record.run_id in done.stdout  # of `status`, `report` and `audit`
+        assert "verdict: PASSED" in done.stdout
     finally:
         git(ROOT, "worktree", "remove", "--force", ".tunegate/again")
-
-
-def test_dvc_repro_afterwards_executes_no_stage() -> None:
-    done = dvc(ROOT, "repro")
-    assert done.returncode == 0, done.stderr
-    assert "Running stage" not in done.stdout
 
 
 def test_the_run_is_on_record_and_left_no_worktree(record: RunRecord) -> None:
@@ -101,6 +108,7 @@ def test_the_run_is_on_record_and_left_no_worktree(record: RunRecord) -> None:
     assert not list((ROOT / ".tunegate/worktrees").glob("*"))
 
 
+@pytest.mark.usefixtures("reproduced")
 def test_the_working_tree_is_clean_where_the_same_bits_are_computed() -> None:
     status = git(ROOT, "status", "--porcelain")
     if adapter_in(git(ROOT, "show", "HEAD:dvc.lock")) == adapter_in((ROOT / "dvc.lock").read_text(encoding="utf-8")):
@@ -115,6 +123,7 @@ def adapter_in(lock: str) -> str:
     return found[1]
 
 
+@pytest.mark.usefixtures("reproduced")
 def test_every_ingested_row_has_one_final_fate() -> None:
     from tasks.tables import read_ledger  # noqa: PLC0415  needs the outputs that dvc repro restored
 
@@ -128,6 +137,7 @@ def test_every_ingested_row_has_one_final_fate() -> None:
     assert len(final) == len(set(final)) == rows
 
 
+@pytest.mark.usefixtures("reproduced")
 def test_what_the_model_was_taught_ends_in_its_stop_token() -> None:
     shown = json.loads((ROOT / "data/train/supervision.json").read_text(encoding="utf-8"))
     assert all("<|im_end|>" in example["supervised_text"] for example in shown)
@@ -140,6 +150,7 @@ def test_the_report_needs_no_network(record: RunRecord) -> None:
     assert "<link" not in page
 
 
+@pytest.mark.usefixtures("reproduced")
 def test_the_samples_of_both_models_are_the_same_items() -> None:
     from tasks.records import Sample  # noqa: PLC0415
 

@@ -79,7 +79,10 @@ def test_a_member_with_other_bytes_is_refused(tmp_path: Path, wheel: Path) -> No
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     params = load_params().base_model
-    with pytest.raises(BaseInvalid, match="no such folder"):
+    with pytest.raises(
+        BaseInvalid,
+        match=r"nowhere: no such folder .*; put the weights there or mend",
+    ):
         base.from_path(params, PathOrigin(source="path", path=str(tmp_path / "nowhere")))
 
 

@@ -70,6 +70,13 @@ def test_what_is_too_long_is_left_to_lm_eval() -> None:
     assert ours == theirs
 
 
+def test_a_model_that_forgets_old_tokens_is_left_to_lm_eval(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = harness(HarnessModel)
+    monkeypatch.setattr(model.model.config, "sliding_window", 2, raising=False)
+    monkeypatch.setattr(HarnessModel, "_answer_groups", lambda *_: pytest.fail("continued from a cut cache"))
+    model.loglikelihood(requests([("route this ticket please", " billing"), ("route this ticket please", " repair")]))
+
+
 def test_a_batch_holds_no_more_requests_than_asked() -> None:
     groups = [[(0, None)] * size for size in (2, 3, 1, 5, 9)]
     assert [[len(group) for group in batch] for batch in in_batches(groups, 5)] == [[2, 3], [1], [5], [9]]  # type: ignore[arg-type]

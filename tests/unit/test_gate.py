@@ -126,6 +126,16 @@ def test_missing_evidence_is_a_refusal(candidate: Evaluation, reason: str) -> No
     assert reason in found.failures[0]
 
 
+def test_a_champion_measured_otherwise_is_refused_with_the_command_that_takes_it_out() -> None:
+    asked = rule(min_value=0.1, max_loss_from_champion=0.03)
+    champion = evaluation("champion", 70, batch_size=16)
+    found = verdict(asked, evaluation("base", 0), evaluation("candidate", 90), champion)
+    assert found.failures[0].endswith(
+        "go back to the settings it was measured under, or take the champion out of its stage with "
+        "`gto deprecate NAME VERSION STAGE`; `tunegate status` names all three"
+    )
+
+
 def test_a_metric_that_was_not_measured_is_a_refusal() -> None:
     found = verdict(rule(metric="f1", min_value=0.0), evaluation("base", 0), evaluation("candidate", 90))
     assert "no samples of candidate on routing f1" in found.failures[0]

@@ -6,7 +6,8 @@ import pytest
 from huggingface_hub import ModelCard, ModelCardData
 
 from tasks.errors import FileInvalid, NotApproved
-from tasks.model_card import CardEvidence, interval, model_card, shown, write_model_card
+from tasks.intervals import score_interval
+from tasks.model_card import CardEvidence, model_card, shown, write_model_card
 from tasks.model_card_text import ChatFormat, fenced, merge_card, read_chat_format, rendered_prompt
 from tasks.records import (
     BaseRecord,
@@ -215,7 +216,7 @@ def test_a_score_that_the_base_does_not_have_shows_as_a_dash(evidence: CardEvide
 
 def test_the_interval_of_a_share_is_wilsons() -> None:
     # Wilson, 8 of 10 at 95 %: 0.4902 to 0.9433
-    assert interval(score("b", "acc", 8, 10), 0.95) == pytest.approx((0.4902, 0.9433), abs=1e-4)
+    assert score_interval(score("b", "acc", 8, 10), 0.95) == pytest.approx((0.4902, 0.9433), abs=1e-4)
 
 
 def test_a_score_of_zero_is_not_certain() -> None:
@@ -224,7 +225,7 @@ def test_a_score_of_zero_is_not_certain() -> None:
 
 def test_a_mean_that_is_no_share_has_the_normal_interval() -> None:
     mean = score("b", "f1", 1, 2).model_copy(update={"per_sample": (0.3, 0.7), "value": 0.5, "stderr": 0.1})
-    assert interval(mean, 0.95) == pytest.approx((0.3040, 0.6960), abs=1e-4)
+    assert score_interval(mean, 0.95) == pytest.approx((0.3040, 0.6960), abs=1e-4)
 
 
 def test_a_score_without_a_standard_error_has_no_interval() -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import bitsandbytes
 import pytest
 import torch
 from transformers import PreTrainedModel
@@ -14,7 +15,9 @@ IDS = torch.tensor([[1, 2, 3, 4]])
 
 
 @pytest.fixture
-def quantized(tmp_path: Path) -> PreTrainedModel:
+def quantized(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PreTrainedModel:
+    """A model as loaded on a CPU with AVX512-BF16, whatever this one is."""
+    monkeypatch.setattr(bitsandbytes.nn.modules, "has_avx512bf16", lambda: True)
     make_model(hidden_size=64).save_pretrained(tmp_path)
     return load_quantized(
         tmp_path,
@@ -40,6 +43,9 @@ def logits_and_gradient(model: PreTrainedModel) -> tuple[torch.Tensor, torch.Ten
 def test_a_pass_in_evaluation_mode_leaves_the_weights_and_the_gradient_as_they_were(
     quantized: PreTrainedModel,
 ) -> None:
+    layers = [module for module in quantized.modules() if isinstance(module, bitsandbytes.nn.Linear4bit)]
+    assert layers
+    assert not any(layer.support_avx512bf16_for_cpu for layer in layers)
     before = logits_and_gradient(quantized)
     with torch.no_grad():
         quantized.eval()(IDS)

@@ -1,9 +1,10 @@
+import re
 from pathlib import Path
 
 import pytest
 
 from tasks.errors import ParamsInvalid
-from tasks.params import Params, load_params
+from tasks.params import Params, PathOrigin, load_params
 from tests.contract.imports import ROOT
 
 TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
@@ -61,6 +62,83 @@ def test_a_wrong_value_names_its_key_and_what_was_expected(tmp_path: Path, old: 
     assert old in TEXT
     with pytest.raises(ParamsInvalid, match=message):
         load(tmp_path, TEXT.replace(old, new, 1))
+
+
+PATH_ORIGIN = "  origin:\n    source: path\n"
+PACKAGE_ORIGIN = TEXT[TEXT.index("  origin:\n") : TEXT.index("sources:\n")].rstrip() + "\n"
+
+
+def problems(tmp_path: Path, text: str) -> list[str]:
+    """The lines that `load_params` gives for `text`, the path of the file cut off, `LINE` for the number of a line."""
+    with pytest.raises(ParamsInvalid) as caught:
+        load(tmp_path, text)
+    first, *others = str(caught.value).splitlines()
+    return [first.partition("params.yaml: ")[2], *(re.sub(r"^  line \d+", "LINE", line) for line in others)]
+
+
+def test_the_members_of_a_union_make_one_problem_that_names_all_that_would_be_right(tmp_path: Path) -> None:
+    assert problems(tmp_path, TEXT.replace("target_modules: all-linear", "target_modules: all_linear")) == [
+        "1 problem(s), nothing was started",
+        "LINE: lora.target_modules: Input should be 'all-linear' or a valid list; found 'all_linear'",
+    ]
+
+
+def test_an_entry_of_a_list_in_a_union_is_named_by_its_index(tmp_path: Path) -> None:
+    found = problems(tmp_path, TEXT.replace("target_modules: all-linear", "target_modules: [q_proj, 2]"))
+    assert "LINE: lora.target_modules.1: Input should be a valid string; found 2" in found
+
+
+@pytest.mark.parametrize("key", ["package", "hub", "path", "template", "auto", "messages"])
+def test_an_unknown_section_called_like_a_member_of_a_union_keeps_its_name_and_line(tmp_path: Path, key: str) -> None:
+    text = TEXT + f"{key}: {{x: 1}}\n"
+    with pytest.raises(ParamsInvalid) as caught:
+        load(tmp_path, text)
+    line = len(text.splitlines())
+    assert f"  line {line}: {key}: Extra inputs are not permitted; found {{'x': 1}}" in str(caught.value)
+
+
+def test_the_chosen_member_of_a_union_is_no_part_of_a_key(tmp_path: Path) -> None:
+    assert problems(tmp_path, TEXT.replace(PACKAGE_ORIGIN, PATH_ORIGIN + "    pth: x\n")) == [
+        "2 problem(s), nothing was started",
+        "LINE: base_model.origin.path: Field required",
+        "LINE: base_model.origin.pth: Extra inputs are not permitted; found 'x'; did you mean `path`?",
+    ]
+
+
+def test_a_key_called_like_the_chosen_member_does_not_swallow_the_keys_beside_it(tmp_path: Path) -> None:
+    assert problems(tmp_path, TEXT.replace(PACKAGE_ORIGIN, PATH_ORIGIN + "    path: 1\n    pth: 1\n")) == [
+        "2 problem(s), nothing was started",
+        "LINE: base_model.origin.path: Input should be a valid string; found 1",
+        "LINE: base_model.origin.pth: Extra inputs are not permitted; found 1; did you mean `path`?",
+    ]
+
+
+def test_a_key_called_like_the_chosen_member_is_kept(tmp_path: Path) -> None:
+    text = TEXT.replace("      kind: template\n", "      kind: template\n      template: {template: 1}\n")
+    count, problem = problems(tmp_path, text)
+    assert count == "1 problem(s), nothing was started"
+    assert "LINE: sources.0.layout.template: Extra inputs are not permitted; found {'template': 1}" in problem
+
+
+def test_a_key_that_is_right_elsewhere_is_to_be_removed(tmp_path: Path) -> None:
+    assert "LINE: dedup.r: Extra inputs are not permitted; found 1; remove it" in problems(
+        tmp_path, TEXT.replace("  bands: 32\n", "  bands: 32\n  r: 1\n")
+    )
+
+
+@pytest.mark.parametrize("path", ["models/base", "./base", "../base", "~/base", ""])
+def test_a_base_model_in_a_folder_needs_an_absolute_path(tmp_path: Path, path: str) -> None:
+    count, problem = problems(tmp_path, TEXT.replace(PACKAGE_ORIGIN, PATH_ORIGIN + f'    path: "{path}"\n'))
+    assert count == "1 problem(s), nothing was started"
+    assert problem == (
+        f"LINE: base_model.origin.path: must be an absolute path, found '{path}': a run happens in a copy of the "
+        "workspace elsewhere; write the folder's full path, from `/`"
+    )
+
+
+def test_a_base_model_in_a_folder_may_lie_on_another_machine(tmp_path: Path) -> None:
+    params = load(tmp_path, TEXT.replace(PACKAGE_ORIGIN, PATH_ORIGIN + "    path: /no/such/folder\n"))
+    assert params.base_model.origin == PathOrigin(source="path", path="/no/such/folder")
 
 
 @pytest.mark.parametrize(
