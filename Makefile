@@ -34,7 +34,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 # Without resolving what is resolved already; where this machine needs more than the lock names (torch's CUDA build has
-# its libraries as packages, older patch versions of Python need backports), pip adds it.
+# its libraries as packages), pip adds it.
 $(VENV)/.installed: requirements.lock pyproject.toml | $(BIN)/python
 	@echo "installing the pinned packages into $(VENV) (once, a few minutes)"
 	@$(PIP) install --no-deps --no-compile --requirement requirements.lock
@@ -52,6 +52,7 @@ lock:
 	.lock/bin/python -m pip --quiet install --no-compile --upgrade setuptools .
 	echo '# Made by `make lock`; every package of the line with its version. torch is the build that the index serves.' > requirements.lock
 	.lock/bin/python -m pip freeze --all --exclude tunegate --exclude pip | sed 's/+cpu$$//' >> requirements.lock
+	echo 'async-timeout==5.0.1; python_full_version < "3.11.3"' >> requirements.lock  # redis asks for it on Debian 12
 	.lock/bin/python -m pip --quiet install --no-compile ".[dev]"
 	echo '# Made by `make lock`; every package of the tests with its version.' > requirements-dev.lock
 	.lock/bin/python -m pip freeze --all --exclude tunegate --exclude pip | sed 's/+cpu$$//' | grep -vxFf requirements.lock >> requirements-dev.lock

@@ -1,0 +1,126 @@
+"""Training and merging for real, on a model of a few thousand weights: what the parameters say is what happens."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tasks.digests import digest_path
+from tasks.merge import merge_weights, write_model
+from tasks.models import attach_adapter, load_plain, load_quantized
+from tasks.params import load_params
+from tasks.records import BaseRecord, Example, Message
+from tasks.train import build_trainer, history, save_adapter
+from tests.unit.tiny_model import make_model, make_tokenizer
+
+IDS = torch.tensor([[2, 3, 4, 8, 6]])
+SHORT = {
+    "max_steps": 40, "per_device_train_batch_size": 2, "learning_rate": 0.05, "warmup_steps": 2, "max_length": 32,
+    "logging_steps": 1, "eval_steps": 20,
+}  # fmt: skip
+PARAMS = load_params()
+ASKED = [
+    ("route this ticket", "billing"),
+    ("please route this ticket", "billing"),
+    ("please repair this", "repair"),
+    ("repair this please", "repair"),
+]
+
+
+def examples() -> list[Example]:
+    return [
+        Example(
+            id=f"t-{line}",
+            source="t",
+            role="train",
+            file="t.jsonl",
+            line=line,
+            messages=(Message(role="user", content=asked), Message(role="assistant", content=answered)),
+        )
+        for line, (asked, answered) in enumerate(ASKED, 1)
+    ]
+
+
+def train(folder: Path, name: str, **changed: object) -> SimpleNamespace:
+    """Forty steps in `folder`, which holds the base; the points of its history and the adapter."""
+    params = PARAMS.model_copy(update={"train": PARAMS.train.model_copy(update=SHORT | changed)})
+    trainer = build_trainer(params, folder / "base", examples(), examples()[:2])
+    trainer.train()
+    digest = "0" * 64
+    base = BaseRecord(
+        name="tiny", license="mit", origin={}, digest=digest, files={}, chat_template_digest=digest, weights="path:base"
+    )
+    save_adapter(trainer, base, folder / name)
+    return SimpleNamespace(points=history(trainer), adapter=folder / name, digest=digest_path(folder / name))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("tiny")
+    make_model(hidden_size=64).save_pretrained(made / "base")
+    make_tokenizer().save_pretrained(made / "base")
+    return made
+
+
+@pytest.fixture(scope="module")
+def trained(folder: Path) -> SimpleNamespace:
+    return train(folder, "adapter")
+
+
+@pytest.fixture(autouse=True)
+def at_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training keeps its scratch below the current folder."""
+    monkeypatch.chdir(folder)
+
+
+def losses(run: SimpleNamespace) -> list[float]:
+    return [point.loss for point in run.points if point.loss is not None]
+
+
+def test_the_loss_falls_and_the_history_says_how(trained: SimpleNamespace) -> None:
+    assert len(losses(trained)) == 40
+    assert max(losses(trained)[-5:]) < 0.75 * losses(trained)[0]
+    assert [point.step for point in trained.points if point.eval_loss is not None] == [20, 40]
+
+
+def test_the_learning_rate_warms_up_and_falls_as_a_cosine(trained: SimpleNamespace) -> None:
+    rates = [point.learning_rate for point in trained.points if point.learning_rate is not None]
+    peak = max(rates)
+    assert peak == pytest.approx(0.05)
+    assert rates.index(peak) in {1, 2}
+    assert rates[-1] < 0.05 * peak
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(folder: Path, trained: SimpleNamespace) -> None:
+    again, other = train(folder, "again"), train(folder, "other", seed=2)
+    assert (losses(again), again.digest) == (losses(trained), trained.digest)
+    assert other.digest != trained.digest
+
+
+def test_the_adapter_has_the_rank_of_the_parameters_in_float32_on_every_linear_layer(trained: SimpleNamespace) -> None:
+    config = json.loads((trained.adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    layers = ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
+    assert (config["r"], config["lora_alpha"]) == (16, 32)
+    assert sorted({name.rsplit(".", 1)[-1] for name in config["target_modules"]}) == layers
+    assert {weight.dtype for weight in load_file(trained.adapter / "adapter_model.safetensors").values()} == {
+        torch.float32
+    }
+    assert sorted(path.name for path in trained.adapter.iterdir()) == [
+        "adapter_config.json", "adapter_model.safetensors",
+    ]  # fmt: skip
+
+
+def test_the_merged_folder_answers_as_base_plus_adapter(folder: Path, trained: SimpleNamespace) -> None:
+    adapted = attach_adapter(load_quantized(folder / "base", PARAMS.quantization), trained.adapter).eval()
+    merged = merge_weights(folder / "base", trained.adapter, PARAMS.quantization, torch.float32)
+    write_model(merged, make_tokenizer(), folder / "merged")
+    loaded = load_plain(folder / "merged", torch.float32).eval()
+    plain = load_quantized(folder / "base", PARAMS.quantization).eval()
+    with torch.no_grad():
+        wanted, found, untrained = (model(IDS).logits for model in (adapted, loaded, plain))
+    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+    assert (untrained - wanted).abs().max() > 0.1
+    assert "quantization_config" not in (folder / "merged/config.json").read_text(encoding="utf-8")
