@@ -32,7 +32,7 @@ STAGES = (
     "base", "ingest", "clean", "dedup", "split", "validate", "evaluate_base", "train", "evaluate_candidate", "gate",
     "merge",
 )  # fmt: skip
-SECONDS = (0.4, 2.1, 3.3, 4.8, 2.9, 6.2, 171.4, 48.0, 51.7, 2.2, 19.5)
+SECONDS = (0.4, 2.1, 3.3, 4.8, 2.9, 6.2, 48.0, 171.4, 51.7, 2.2, 19.5)
 PARAMS = {
     "base_model": {"name": "HuggingFaceTB/SmolLM2-135M-Instruct", "dtype": "bfloat16"},
     "sources": [
@@ -74,7 +74,7 @@ def fake_stages(ended: int, outcome: str = "executed", message: str = "") -> tup
                     "outcome": ("restored" if place < 2 else "executed") if done else outcome if last else "not_run",
                     "seconds": seconds if done or last else 0.0,
                     "exit_code": 0 if done else codes.get(outcome) if last else None,
-                    "output_digests": {f"data/{name.replace('@', '/')}": fake_digest(name)} if done else {},
+                    "output_digests": {f"data/{name.replace('_', '/')}": fake_digest(name)} if done else {},
                     "message": message if last else "",
                 }
             )

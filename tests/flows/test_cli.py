@@ -97,7 +97,9 @@ def test_audit_show_tells_verdict_scores_stages_digests_and_release(with_runs: P
     assert "release: support-router@v0.3.0 in registry/support-router/v0.3.0, holds production" in said
     assert f"params:   {record.params_digest}" in said
     assert f"approval of merged_model: approved by merge, digest {record.approvals['merged_model'].digest}" in said
-    assert record.stages[6].output_digests["data/train"][:16] in said
+    trained = record.stage("train")
+    assert trained is not None
+    assert trained.output_digests["data/train"][:16] in said
     assert "ticket_routing     exact_match  candidate  0.708" in said
 
 
