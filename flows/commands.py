@@ -2,7 +2,11 @@
 
 import json
 import os
+import signal
+import sys
 import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -40,7 +44,7 @@ def run_command(start: Path, *, release: bool) -> int:
     from flows.retrain import StageStopped, retrain  # noqa: PLC0415  prefect takes seconds
 
     run_id = workspace.new_run_id(datetime.now(UTC))
-    with display.shown() as shown:
+    with exits_on_sigterm(), display.shown() as shown:
         shown.note(f"run {run_id}: starting Prefect")
         try:
             retrain(str(root), run_id, release=release, return_state=True).result()
@@ -50,6 +54,24 @@ def run_command(start: Path, *, release: bool) -> int:
     record = read_run(root, run_id)
     print_end(record, root)
     return 0 if record.status == "passed" else EXIT_REFUSED
+
+
+@contextmanager
+def exits_on_sigterm() -> Iterator[None]:
+    """Turn SIGTERM into an ordinary exit, with 143, so that Prefect's temporary server is stopped too.
+
+    Prefect cancels the flow on SIGTERM and then sends it again to the handler that it found; the default one would end
+    this process without its exit handlers, and the server would stay.
+    """
+
+    def leave(_number: int, _frame: object) -> None:
+        sys.exit(128 + signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def print_end(record: RunRecord, root: Path) -> None:

@@ -1,5 +1,7 @@
 import json
+import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +11,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from flows import cli, registry, workspace
+from flows.commands import exits_on_sigterm
 from flows.git import git
 from flows.record import commit_record, run_folder
 from flows.reporting import write_report
@@ -235,3 +238,11 @@ def test_run_takes_its_exit_code_from_the_run(at_home: Path, refuse: Refuse, mon
     monkeypatch.setattr("flows.commands.run_command", lambda _start, *, release: 3 if release else 0)
     assert refuse("run")[0] == 3
     assert refuse("run", "--no-release")[0] == 0
+
+
+def test_sigterm_ends_the_command_with_its_exit_handlers_and_only_while_it_runs() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as end, exits_on_sigterm():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert end.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) is before
