@@ -1,6 +1,7 @@
 """The `tunegate` command. Heavy modules are imported by the command that needs them, so that `--help` is instant."""
 
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -14,14 +15,33 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    help="Retrain an adapter, prove that it got better, and ship exactly what was proved.\n\n"
-    "Example: [bold]tunegate run[/bold] runs the whole line; [bold]tunegate report[/bold] shows what came out.",
 )
 audit = typer.Typer(
     no_args_is_help=True,
     help="Ask about past runs.\n\nExample: [bold]tunegate audit list[/bold]",
 )
 app.add_typer(audit, name="audit")
+
+
+def show_version(wanted: bool) -> None:  # noqa: FBT001  typer's signature
+    """Print the version and leave."""
+    if wanted:
+        typer.echo(f"tunegate {version('tunegate')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    *,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Retrain an adapter, prove that it got better, and ship exactly what was proved.
+
+    Example: [bold]tunegate run[/bold] runs the whole line; [bold]tunegate report[/bold] shows what came out.
+    """
+
 
 RunId = Annotated[str | None, typer.Argument(help="A run's id or the beginning of it; the newest run when left out.")]
 

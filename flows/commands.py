@@ -154,10 +154,23 @@ def running_id(root: Path) -> str | None:
     return str(json.loads(note.read_text(encoding="utf-8"))["run_id"])
 
 
+def ended_run(root: Path, wanted: str | None) -> str:
+    """The id of the run that is asked for.
+
+    Raises:
+        RunNotFound: there is none such, or it is still running.
+    """
+    running = running_id(root)
+    run_id = resolve_run(root, wanted, running=running)
+    if run_id == running:
+        raise RunNotFound(f"run {run_id} is still running; `tunegate status` says where it is")
+    return run_id
+
+
 def report_command(start: Path, wanted: str | None, output: Path | None) -> None:
     """Take a run's report out of its commit; open it when a person is watching."""
     root = repository_root(start)
-    run_id = resolve_run(root, wanted)
+    run_id = ended_run(root, wanted)
     text = show_file(root, f"{workspace.RUN_BRANCHES}{run_id}", (run_folder(run_id) / "report.html").as_posix())
     if text is None:
         raise RunNotFound(
@@ -206,7 +219,7 @@ def _candidate_scores(record: RunRecord) -> str:
 def audit_show_command(start: Path, wanted: str | None, *, as_json: bool) -> None:
     """One run's record, for people or as JSON."""
     root = repository_root(start)
-    record = read_run(root, resolve_run(root, wanted))
+    record = read_run(root, ended_run(root, wanted))
     if as_json:
         print(dump_json(record), end="")
         return
@@ -227,7 +240,7 @@ def audit_show_command(start: Path, wanted: str | None, *, as_json: bool) -> Non
         console.print(Text(f"{name + ':':<10}{value}"))
     for title, table in (("scores", _score_table(record)), ("stages", _stage_table(record))):
         console.print(Text(f"\n{title}", style="bold"))
-        console.print(table)
+        wide_console().print(table)
     for name, approval in record.approvals.items():
         console.print(
             Text(f"approval of {name}: {approval.decision} by {approval.approved_by}, digest {approval.digest}")
@@ -247,9 +260,9 @@ def _score_table(record: RunRecord) -> Table:
 def _stage_table(record: RunRecord) -> Table:
     table = Table(box=None)
     for name in ("stage", "outcome", "seconds", "output", "digest"):
-        table.add_column(name, no_wrap=name == "digest")
+        table.add_column(name, no_wrap=name == "digest", overflow="fold")
     for stage in record.stages:
-        outputs = list(stage.output_digests.items()) or [("", stage.message)]
+        outputs = list(stage.output_digests.items()) or [(stage.message, "")]
         for index, (path, digest) in enumerate(outputs):
             first = (stage.name, stage.outcome, f"{stage.seconds:.1f}") if index == 0 else ("", "", "")
             table.add_row(*first, path, digest[:16])

@@ -244,8 +244,8 @@ def read_run(root: Path, run_id: str) -> RunRecord:
     return parse_run_record(text, f"{RUN_BRANCHES}{run_id}:{path}")
 
 
-def resolve_run(root: Path, wanted: str | None) -> str:
-    """A run's whole id from a beginning of it; the newest run for None.
+def resolve_run(root: Path, wanted: str | None, *, running: str | None = None) -> str:
+    """A run's whole id from a beginning of it; for None the newest run, of those that have ended if there is one.
 
     Raises:
         RunNotFound: no run, or more than one, begins so.
@@ -253,7 +253,7 @@ def resolve_run(root: Path, wanted: str | None) -> str:
     branches = git(root, "for-each-ref", "--format=%(refname:short)", f"refs/heads/{RUN_BRANCHES}").split()
     ids = sorted(branch.removeprefix(RUN_BRANCHES) for branch in branches)
     if wanted is None and ids:
-        return ids[-1]
+        return next((run_id for run_id in reversed(ids) if run_id != running), ids[-1])
     found = [run_id for run_id in ids if wanted is not None and run_id.startswith(wanted)]
     if len(found) != 1:
         what = (

@@ -4,6 +4,7 @@ It holds no science: stages are reproduced, verdict files are read, and only wha
 """
 
 import contextlib
+import time
 from pathlib import Path
 from typing import Any, Literal
 
@@ -102,6 +103,7 @@ def run_stage(place: RunPlace, stage: Stage, options: RunParams, progress: Progr
         retry_delay_seconds=options.retry_delay_seconds,
         retry_condition_fn=is_worth_retrying,
     )
+    started = time.monotonic()
     try:
         done = configured(str(place.worktree), stage.name, options.stage_timeout_seconds, is_current=is_current)
     except StageStopped as stopped:
@@ -109,7 +111,8 @@ def run_stage(place: RunPlace, stage: Stage, options: RunParams, progress: Progr
         progress.stages.append(_stage_record(place, stage, run.outcome, run.seconds, run.exit_code, run.message))
         raise
     except BaseException:
-        progress.stages.append(_stage_record(place, stage, "cancelled", 0.0, None, "stopped while it ran"))
+        seconds = time.monotonic() - started
+        progress.stages.append(_stage_record(place, stage, "cancelled", seconds, None, "stopped while it ran"))
         raise
     progress.stages.append(_stage_record(place, stage, done["outcome"], done["seconds"], done["exit_code"], ""))
 
@@ -212,7 +215,7 @@ def attempt(place: RunPlace, progress: Progress, *, release: bool) -> None:
         progress.reason = str(error) if refused else f"{type(error).__name__}: {error}"
         raise
     except BaseException as error:
-        progress.status, progress.reason = "cancelled", f"stopped from outside ({type(error).__name__})"
+        progress.status, progress.reason = "cancelled", f"stopped from outside ({type(error).__name__}); run again"
         raise
 
 

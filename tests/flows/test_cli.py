@@ -4,6 +4,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -246,3 +247,36 @@ def test_sigterm_ends_the_command_with_its_exit_handlers_and_only_while_it_runs(
         os.kill(os.getpid(), signal.SIGTERM)
     assert end.value.code == 143
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert ask("--version") == f"tunegate {version('tunegate')}\n"
+
+
+def test_a_run_in_progress_has_no_report_yet_and_the_last_one_that_ended_is_shown(
+    with_runs: Path, refuse: Refuse
+) -> None:
+    running = "20261122-081502-0000"
+    put_on_record(with_runs, passed_record().model_copy(update={"run_id": running}))
+    try:
+        with workspace.lock(with_runs):
+            workspace.note_current(with_runs, running, "train")
+            assert refuse("audit", "show", running) == (
+                2, f"error: run {running} is still running; `tunegate status` says where it is\n",
+            )  # fmt: skip
+            assert REFUSED in ask("report")
+    finally:
+        (with_runs / workspace.CURRENT).unlink(missing_ok=True)
+        git(with_runs, "branch", "-D", f"run/{running}")
+
+
+def test_why_a_stage_stopped_is_told_whole(with_runs: Path) -> None:
+    record = refused_record()
+    message = "stopped while it ran, and here is a long reason that a person wants to read to its end"
+    stopped = record.stages[0].model_copy(update={"outcome": "cancelled", "output_digests": {}, "message": message})
+    told = "20261119-081502-0000"
+    put_on_record(with_runs, record.model_copy(update={"run_id": told, "stages": (stopped, *record.stages[1:])}))
+    try:
+        assert message in ask("audit", "show", told)
+    finally:
+        git(with_runs, "branch", "-D", f"run/{told}")
