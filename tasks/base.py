@@ -1,7 +1,8 @@
-"""Stage `base`: params.base_model -> data/base/base.json, and data/base/model for weights out of a package.
+"""Stage `base`: params.base_model -> data/base/{base.json,tokenizer}, and data/base/model for weights out of a package.
 
 Weights from the Hub stay in the Hub's cache and weights in a folder stay there: the record names every file's digest,
-and `tasks.models` checks them again whenever it loads.
+and `tasks.models` checks them again whenever it loads. The tokenizer with its chat template is copied in any case: the
+data stages count tokens with it and need no weights.
 """
 
 import os
@@ -17,7 +18,7 @@ from tasks.digests import combine_digests, digest_file, digest_text, file_digest
 from tasks.entry import run_stage
 from tasks.errors import BaseInvalid, Unavailable
 from tasks.files import need_disk, whole, write_json
-from tasks.models import convert_gguf, fetch_hub_snapshot, read_chat_template
+from tasks.models import convert_gguf, copy_tokenizer, fetch_hub_snapshot, read_chat_template
 from tasks.params import BaseModelParams, HubOrigin, PackageOrigin, PathOrigin, load_params
 from tasks.records import BaseRecord
 
@@ -119,7 +120,7 @@ def from_path(base: BaseModelParams, origin: PathOrigin) -> BaseRecord:
 
 
 def describe(base: BaseModelParams, origin: dict[str, str], folder: Path, weights: str) -> BaseRecord:
-    """The record of the model in `folder`.
+    """The record of the model in `folder`; its tokenizer is copied to data/base/tokenizer.
 
     Raises:
         BaseInvalid: it has no safetensors weights or no chat template.
@@ -127,6 +128,8 @@ def describe(base: BaseModelParams, origin: dict[str, str], folder: Path, weight
     if not any(folder.glob("*.safetensors")):
         raise BaseInvalid(f"{base.name}: no safetensors weights in {weights}; pickled weights are never loaded")
     files = file_digests(folder)
+    with whole(paths.BASE_TOKENIZER) as partial:
+        copy_tokenizer(folder, partial)
     return BaseRecord(
         name=base.name,
         license=base.license,

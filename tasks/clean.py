@@ -1,114 +1,64 @@
-"""Stage `clean`: data/ingest/examples.parquet -> data/clean/{examples,ledger}.parquet, summary.json.
+"""Stage `clean`: data/ingest/examples.parquet, data/base/tokenizer -> data/clean/.
 
-Changes come first (broken encodings, control characters, personal data), then the drop rules of `clean_rules`.
-Assistant turns are never changed: what the model learns to say is what the source says, or the row goes.
+Writes examples.parquet, ledger.parquet, quarantine.parquet and summary.json. Row groups go through the workers one by
+one and come back in order, so the bytes are the same however many there are; no more than a few groups are held.
 """
 
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-
-import ftfy
+from functools import partial
+from pathlib import Path
 
 from tasks import paths
-from tasks.clean_rules import reason_to_drop
+from tasks.clean_batch import clean_group, start
 from tasks.entry import run_stage
 from tasks.files import write_json
-from tasks.params import CleanParams, load_params
-from tasks.pii import mask
-from tasks.records import Example, LedgerEntry
-from tasks.summaries import ledger_entry, print_summary, summarise
-from tasks.tables import read_examples, write_examples, write_ledger
-
-Change = tuple[str, dict[str, int]]
-"""A changed text, and what was changed in it, by kind."""
-
-REPAIR = ftfy.TextFixerConfig(
-    uncurl_quotes=False,  # a writer's quotes are no damage
-    fix_latin_ligatures=False,
-    fix_character_width=False,  # fullwidth letters stay: folding them could make a special token
-    remove_control_chars=False,  # a rule of our own, so that it has its own entry in the ledger
-    normalization="NFC",
-)
-CONTROL = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]"  # C0 without tab and line ends, C1
-    "|[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"  # bidirectional marks
-    "|[\u00ad\u180e\u200b\u2060-\u2064\ufeff]"  # zero width
-    "|[\u200c\u200d](?![^\x00-\x7f])|(?<![^\x00-\x7f])[\u200c\u200d]"  # joiners, outside scripts that need them
-    "|[\U000e0000-\U000e007f]"  # tags: text that no reader sees
-    "|[\ufdd0-\ufdef\ufffe\uffff]"  # noncharacters
-)
+from tasks.params import CleanParams, EngineParams, load_params
+from tasks.records import DataSummary, Example, LedgerEntry, QuarantinedRow
+from tasks.summaries import Tally, print_summary
+from tasks.tables import count_groups, count_rows, writing
+from tasks.workers import map_batches, with_progress
 
 
 def main() -> None:
     """Clean the ingested examples."""
-    examples = read_examples(paths.INGEST / paths.EXAMPLES)
-    kept, entries = clean(examples, load_params().clean)
-    summary = summarise("clean", len(examples), entries, kept=Counter(example.source for example in kept))
-    write_examples(paths.CLEAN / paths.EXAMPLES, kept)
-    write_ledger(paths.CLEAN / paths.LEDGER, entries)
-    write_json(paths.CLEAN / paths.SUMMARY, summary)
-    print_summary(summary)
+    params = load_params()
+    print_summary(clean(paths.INGEST / paths.EXAMPLES, paths.BASE_TOKENIZER, paths.CLEAN, params.clean, params.engine))
 
 
-def clean(examples: Iterable[Example], params: CleanParams) -> tuple[list[Example], list[LedgerEntry]]:
-    """The examples that stay, changed where a rule says so, and an entry for every change and every drop."""
-    kept: list[Example] = []
-    entries: list[LedgerEntry] = []
-    for example in examples:
-        changed, changes = apply_changes(example, params)
-        entries += changes
-        if reason := reason_to_drop(changed, params):
-            entries.append(ledger_entry(example, "clean", "dropped", *reason))
-        else:
-            kept.append(changed)
-    return kept, entries
+def clean(source: Path, tokenizer: Path, folder: Path, params: CleanParams, engine: EngineParams) -> DataSummary:
+    """Clean the table `source` into the four files of `folder`.
 
+    Args:
+        source: a table of examples.
+        tokenizer: the base model's tokenizer, a folder.
+        folder: where examples, ledger, quarantine and summary go.
+        params: the rules.
+        engine: where the workers run.
 
-def apply_changes(example: Example, params: CleanParams) -> tuple[Example, list[LedgerEntry]]:
-    """The example after every change rule, with one entry for each rule that changed something."""
-    entries: list[LedgerEntry] = []
-    for rule, change in _changes(params):
-        example, counts = _change_turns(example, change)
-        if counts:
-            value = " ".join(f"{kind}={count}" for kind, count in sorted(counts.items()))
-            entries.append(ledger_entry(example, "clean", "changed", rule, value))
-    return example, entries
-
-
-def repaired(text: str) -> Change:
-    """`text` with broken encodings repaired by ftfy, counted as one turn."""
-    fixed = ftfy.fix_text(text, REPAIR)
-    return fixed, {"turns": 1} if fixed != text else {}
-
-
-def without_control(text: str) -> Change:
-    """`text` without control, bidirectional, zero-width and tag characters, counted by code point."""
-    found = Counter(f"U+{ord(sign):04X}" for sign in CONTROL.findall(text))
-    return (CONTROL.sub("", text), dict(found)) if found else (text, {})
-
-
-def _changes(params: CleanParams) -> Sequence[tuple[str, Callable[[str], Change]]]:
-    changes: list[tuple[str, Callable[[str], Change]]] = []
-    if params.repair_unicode:
-        changes.append(("unicode_repaired", repaired))
-    changes.append(("control_removed", without_control))
-    if params.mask_pii:
-        changes.append(("pii_masked", lambda text: mask(text, params.mask_pii)))
-    return changes
-
-
-def _change_turns(example: Example, change: Callable[[str], Change]) -> tuple[Example, Counter[str]]:
-    counts: Counter[str] = Counter()
-    messages = []
-    for message in example.messages:
-        if message.role == "assistant":
-            messages.append(message)
-            continue
-        text, found = change(message.content)
-        counts.update(found)
-        messages.append(message.model_copy(update={"content": text}) if found else message)
-    return (example.model_copy(update={"messages": tuple(messages)}), counts) if counts else (example, counts)
+    Raises:
+        FileInvalid: `source` or `tokenizer` cannot be read.
+    """
+    rows = count_rows(source)
+    groups = range(count_groups(source, Example))
+    tally, kept = Tally(), Counter[str]()
+    with (
+        writing(folder / paths.EXAMPLES, Example) as examples,
+        writing(folder / paths.LEDGER, LedgerEntry) as ledger,
+        writing(folder / paths.QUARANTINE, QuarantinedRow) as quarantine,
+    ):
+        results = map_batches(
+            partial(clean_group, source.absolute()), groups, engine, start, (params, tokenizer.absolute())
+        )
+        for cleaned in with_progress(results, "clean", rows, lambda done: done.rows):
+            examples.write_table(cleaned.examples)
+            ledger.write_table(cleaned.ledger)
+            quarantine.write_table(cleaned.quarantine)
+            tally.dropped.update(cleaned.tally.dropped)
+            tally.changed.update(cleaned.tally.changed)
+            kept.update(cleaned.kept)
+    summary = tally.summary("clean", rows, kept=kept)
+    write_json(folder / paths.SUMMARY, summary)
+    return summary
 
 
 if __name__ == "__main__":

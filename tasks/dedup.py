@@ -1,158 +1,187 @@
-"""Stage `dedup`: data/clean/examples.parquet -> data/dedup/{examples,clusters,pairs,ledger}.parquet, summary.json.
+"""Stage `dedup`: data/clean/examples.parquet -> data/dedup/.
 
-Rows are compared by their user turns, never by system prompts that they share. Exact duplicates go first; near ones are
-found by MinHash LSH in Daft (data frames: native here, Ray with one setting) and verified by exact Jaccard similarity.
-Of a cluster the longest prompt stays, among those the smallest id. What stays never depends on the order of rows.
+Writes examples, clusters, pairs, conflicts and ledger.parquet, and summary.json. Rows are compared by their user turns,
+without system prompts and text that they share (`dedup_keys`). Exact duplicates go first; near ones are found by
+MinHash LSH (`lsh`) and verified by exact Jaccard similarity (`duplicates`). Of a cluster the longest prompt stays,
+among those the smallest id. What stays never depends on the order of rows.
 """
 
-import itertools
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
-import daft
-from daft import col
+import numpy as np
+import pyarrow as pa
 
 from tasks import paths
+from tasks.dedup_keys import Integers, Keys, Shared, read_keys
+from tasks.duplicates import Duplicates, Link, find_duplicates
 from tasks.entry import run_stage
 from tasks.files import write_json
-from tasks.near_duplicates import groups, jaccard, ngrams, normalised, roots, verified_pairs, words
+from tasks.near_duplicates import ngrams
 from tasks.params import DedupParams, load_params
-from tasks.records import ClusterMember, DataSummary, Example, LedgerEntry, Pair
-from tasks.summaries import ledger_entry, print_summary, summarise
-from tasks.tables import read_examples, write_clusters, write_examples, write_ledger, write_pairs
+from tasks.records import ClusterMember, Conflict, DataSummary, Example, LedgerEntry, Pair
+from tasks.summaries import print_summary
+from tasks.tables import SCHEMAS, count_groups, read_group_table, writing
 
-BUCKET_WINDOW = 64
-"""A row is paired with this many next rows of its LSH bucket: template text may put every row into one bucket."""
-ALARM_SHARE = 0.01
 ALARM_ROWS = 10
-
-
-@dataclass(frozen=True)
-class Deduplicated:
-    """What stays, in input order; the cluster of every input row; verified pairs; an entry for every dropped row."""
-
-    kept: tuple[Example, ...]
-    clusters: tuple[ClusterMember, ...]
-    pairs: tuple[Pair, ...]
-    entries: tuple[LedgerEntry, ...]
+"""No cluster of so few rows raises an alarm, nor does the removal of so few."""
+COMPARED_MEMBERS = 20
+QUOTED_CHARS = 100
+NAMED_CONFLICTS = 3
 
 
 def main() -> None:
     """Drop exact and near duplicates."""
-    examples = read_examples(paths.CLEAN / paths.EXAMPLES)
-    found = dedup(examples, load_params().dedup)
-    summary = build_summary(found, len(examples))
-    write_examples(paths.DEDUP / paths.EXAMPLES, found.kept)
-    write_clusters(paths.DEDUP / paths.CLUSTERS, found.clusters)
-    write_pairs(paths.DEDUP / paths.PAIRS, found.pairs)
-    write_ledger(paths.DEDUP / paths.LEDGER, found.entries)
+    params = load_params()
+    source = paths.CLEAN / paths.EXAMPLES
+    keys, shared = read_keys(source, params.dedup, params.engine)
+    found = find_duplicates(keys, params.dedup, params.engine)
+    write_kept(source, paths.DEDUP / paths.EXAMPLES, found.fates)
+    write_columns(paths.DEDUP / paths.CLUSTERS, cluster_table(keys, found.cluster), ClusterMember)
+    write_columns(paths.DEDUP / paths.PAIRS, pair_table(keys, found.pairs), Pair)
+    write_columns(paths.DEDUP / paths.CONFLICTS, conflict_table(keys, found.conflicts), Conflict)
+    write_columns(paths.DEDUP / paths.LEDGER, ledger_table(keys, found.fates), LedgerEntry)
+    summary = build_summary(keys, shared, found, params.dedup)
     write_json(paths.DEDUP / paths.SUMMARY, summary)
     print_summary(summary)
 
 
-def dedup(examples: Sequence[Example], params: DedupParams) -> Deduplicated:
-    """Drop duplicates; the same rows in another order give the same rows, clusters and pairs."""
-    by_id = {example.id: example for example in examples}
-    keys = {name: normalised(example.prompt) for name, example in by_id.items()}
-    exact = groups(keys, keys.__getitem__)
-    conflicting = [members for members in exact.values() if len({by_id[name].completion for name in members}) > 1]
-    unique = {
-        best(members, by_id): members for members in exact.values() if len({by_id[n].completion for n in members}) == 1
-    }
-    pairs = near_pairs({name: keys[name] for name in unique}, by_id, params)
-    links = [(pair.left, pair.right) for pair in pairs]
-    links += [(members[0], member) for members in exact.values() for member in members[1:]]
-    cluster_of = roots(by_id, links)
-    near = groups(unique, cluster_of.__getitem__)
-    entries = [
-        *(
-            ledger_entry(by_id[n], "dedup", "dropped", "conflicting_answers", f"{len(m)} rows")
-            for m in conflicting
-            for n in m
-        ),
-        *_exact_entries(unique, by_id),
-        *_near_entries(near.values(), by_id, keys, params.ngram_words),
+def write_kept(source: Path, target: Path, dropped: Mapping[int, object]) -> None:
+    """Copy the rows that were not dropped, row group by row group."""
+    start = 0
+    with writing(target, Example) as writer:
+        for group in range(count_groups(source, Example)):
+            table = read_group_table(source, group)
+            stays = [row not in dropped for row in range(start, start + table.num_rows)]
+            writer.write_table(table.filter(pa.array(stays)))
+            start += table.num_rows
+
+
+def write_columns(path: Path, table: Any, kind: type[Any]) -> None:
+    """Write a table whose columns are those of `kind`."""
+    with writing(path, kind) as writer:
+        writer.write_table(table.cast(SCHEMAS[kind]))
+
+
+def cluster_table(keys: Keys, cluster: Integers) -> Any:
+    """Every row, by id, with its cluster and the row of it that comes first in the input."""
+    anchor = np.full(len(keys), len(keys), np.int64)
+    np.minimum.at(anchor, cluster, np.arange(len(keys)))
+    rows = np.argsort(keys.rank)
+    ids = keys.table["id"].combine_chunks()
+    columns = (rows, cluster[rows], anchor[cluster[rows]])
+    return pa.table([ids.take(pa.array(column)) for column in columns], names=SCHEMAS[ClusterMember].names)
+
+
+def pair_table(keys: Keys, links: list[Link]) -> Any:
+    """Verified pairs of near duplicates."""
+    ids = keys.table["id"].combine_chunks()
+    left, right = (pa.array([link[side] for link in links], pa.int64()) for side in (0, 1))
+    similarity = pa.array([link[2] for link in links], pa.float64())
+    return pa.table([ids.take(left), ids.take(right), similarity], names=SCHEMAS[Pair].names)
+
+
+def conflict_table(keys: Keys, links: list[Link]) -> Any:
+    """Rows that ask the same and have different short answers."""
+    answers = (keys.answer.take(pa.array([link[side] for link in links], pa.int64())) for side in (0, 1))
+    columns = [*pair_table(keys, links).columns, *answers]
+    return pa.table(columns, names=SCHEMAS[Conflict].names)
+
+
+def ledger_table(keys: Keys, fates: Mapping[int, tuple[str, str]]) -> Any:
+    """An entry for every dropped row, by id."""
+    rows = sorted(fates, key=keys.rank.__getitem__)
+    places = keys.table.select(["id", "source", "file", "line"]).take(pa.array(rows, pa.int64()))
+    texts = [
+        ["dedup"] * len(rows),
+        ["dropped"] * len(rows),
+        [fates[row][0] for row in rows],
+        [fates[row][1] for row in rows],
     ]
-    dropped = {entry.id for entry in entries}
-    return Deduplicated(
-        tuple(example for example in examples if example.id not in dropped),
-        tuple(ClusterMember(id=name, cluster=cluster_of[name]) for name in sorted(by_id)),
-        tuple(pairs),
-        tuple(sorted(entries, key=lambda entry: entry.id)),
+    columns = [*places.columns, *(pa.array(text, pa.string()) for text in texts)]
+    return pa.table(columns, names=SCHEMAS[LedgerEntry].names)
+
+
+def build_summary(keys: Keys, shared: Mapping[str, Shared], found: Duplicates, params: DedupParams) -> DataSummary:
+    """The counts; notes on text that was left out, on labels that look wrong, and alarms."""
+    dropped = np.zeros(len(keys), bool)
+    dropped[list(found.fates)] = True
+    sources = keys.table["source"].filter(pa.array(~dropped)).to_pylist()
+    notes = (*template_notes(shared), *conflict_notes(keys, found.conflicts), *alarms(keys, found, params))
+    return DataSummary(
+        stage="dedup",
+        rows_in=len(keys),
+        rows_out=len(sources),
+        dropped=dict(Counter(rule for rule, _ in found.fates.values())),
+        changed={},
+        kept=dict(Counter(sources)),
+        notes=notes,
     )
 
 
-def best(members: Iterable[str], by_id: Mapping[str, Example]) -> str:
-    """The row of a cluster that stays: the longest prompt, among those the smallest id."""
-    return min(members, key=lambda name: (-len(by_id[name].prompt), name))
+def template_notes(shared: Mapping[str, Shared]) -> list[str]:
+    """What was left out of the comparison because rows of a source share it."""
+    notes = []
+    for source, grams in shared.items():
+        gram = max(grams, key=lambda gram: (grams[gram], gram))
+        notes.append(f"{source}: text that many rows share, such as {_quoted(' '.join(gram))}, is not compared")
+    return notes
 
 
-def near_pairs(texts: Mapping[str, str], by_id: Mapping[str, Example], params: DedupParams) -> list[Pair]:
-    """Verified pairs, looked for among the rows that stay until none are left: so a second run finds nothing."""
-    pairs: list[Pair] = []
-    waiting = dict(texts)
-    while found := verified_pairs(candidate_pairs(waiting, params), waiting, params.ngram_words, params.min_jaccard):
-        pairs += found
-        cluster_of = roots(waiting, [(pair.left, pair.right) for pair in found])
-        staying = {best(members, by_id) for members in groups(waiting, cluster_of.__getitem__).values()}
-        waiting = {name: text for name, text in waiting.items() if name in staying}
-    return sorted(pairs, key=lambda pair: (pair.left, pair.right))
-
-
-def candidate_pairs(texts: Mapping[str, str], params: DedupParams) -> set[tuple[str, str]]:
-    """Pairs of ids whose MinHash signatures agree in at least one band (Broder 1997; Leskovec et al., ch. 3)."""
-    if len(texts) < 2:
-        return set()
-    rows_per_band = params.num_hashes // params.bands
-    names = sorted(texts)
-    frame = daft.from_pydict({"id": names, "text": [" ".join(words(texts[name])) for name in names]})
-    minhash = col("text").minhash(num_hashes=params.num_hashes, ngram_size=params.ngram_words, seed=params.seed)
-    bands = frame.select("id", minhash.chunk(rows_per_band).alias("band")).explode("band")
-    buckets = bands.with_column("bucket", col("band").hash()).groupby("bucket").agg(col("id").list_agg().alias("ids"))
-    shared = buckets.where(col("ids").list_count() > 1).select("ids").to_pydict()["ids"]
-    return {pair for bucket in {tuple(sorted(set(ids))) for ids in shared} for pair in _window_pairs(bucket)}
-
-
-def build_summary(found: Deduplicated, rows_in: int) -> DataSummary:
-    """The counts, with an alarm when one cluster is so large that shared template text is the likelier reason."""
-    (largest, size), *_ = Counter(member.cluster for member in found.clusters).most_common(1) or [("", 0)]
-    alarm = (
-        f"alarm: cluster {largest} has {size} of {rows_in} rows; "
-        "text that rows share (a template, an option list) makes rows look alike: move it to the system turn"
+def conflict_notes(keys: Keys, conflicts: list[Link]) -> list[str]:
+    """How many rows ask the same and have different short answers, with three examples."""
+    if not conflicts:
+        return []
+    rows = [row for left, right, _ in conflicts for row in (left, right)]
+    sources = Counter(keys.table["source"].take(pa.array(sorted(set(rows)))).to_pylist())
+    named = [keys.ids([left, right]) for left, right, _ in conflicts[:NAMED_CONFLICTS]]
+    note = (
+        f"label noise: {len(conflicts):,} pairs of prompts are alike and have different short answers "
+        f"({', '.join(f'{source} {count:,} rows' for source, count in sorted(sources.items()))}), "
+        f"such as {', '.join(f'{left} / {right}' for left, right in named)}; see {paths.DEDUP / paths.CONFLICTS}"
     )
-    notes = (alarm,) if size > max(ALARM_ROWS, ALARM_SHARE * rows_in) else ()
-    kept = Counter(example.source for example in found.kept)
-    return summarise("dedup", rows_in, found.entries, kept=kept, notes=notes)
+    return [note]
 
 
-def _window_pairs(bucket: Sequence[str]) -> Iterable[tuple[str, str]]:
-    for index, left in enumerate(bucket):
-        for right in itertools.islice(bucket, index + 1, index + 1 + BUCKET_WINDOW):
-            yield left, right
+def alarms(keys: Keys, found: Duplicates, params: DedupParams) -> list[str]:
+    """A cluster, or a removal, so large that shared template text is the likelier reason; with the text shared."""
+    if not len(keys):
+        return []
+    sizes = np.bincount(found.cluster, minlength=len(keys))
+    largest = min(np.flatnonzero(sizes == sizes.max()).tolist(), key=keys.rank.__getitem__)
+    size, removed = int(sizes[largest]), len(found.fates)
+    shared = _quoted(_shared_text(keys, np.flatnonzero(found.cluster == largest), params.ngram_words))
+    notes = []
+    if size > max(ALARM_ROWS, params.max_cluster_share * len(keys)):
+        notes.append(
+            f"alarm: cluster {keys.ids([largest])[0]} has {size} of {len(keys)} rows, which share {shared}; "
+            "text that rows share (a template, an option list) makes rows look alike: move it to the system turn"
+        )
+    if removed > max(ALARM_ROWS, params.max_removed_share * len(keys)):
+        notes.append(
+            f"alarm: {removed / len(keys):.1%} of the rows were removed, over {params.max_removed_share:.1%}; "
+            f"the largest cluster shares {shared}"
+        )
+    return notes
 
 
-def _exact_entries(unique: Mapping[str, Sequence[str]], by_id: Mapping[str, Example]) -> list[LedgerEntry]:
-    return [
-        ledger_entry(by_id[name], "dedup", "dropped", "exact_duplicate", kept)
-        for kept, members in unique.items()
-        for name in members
-        if name != kept
+def _shared_text(keys: Keys, rows: Integers, size: int) -> str:
+    """The words of a cluster's first row that stand in n-grams of the next few as well; all of them if none do."""
+    texts = [
+        keys.texts(row)[-1]
+        for row in sorted(rows.tolist(), key=keys.rank.__getitem__)[:COMPARED_MEMBERS]
+        if keys.key[row].is_valid
     ]
+    common = frozenset.intersection(*(ngrams(text, size) for text in texts)) if texts else frozenset()
+    words = {word for gram in common for word in gram}
+    first = texts[0] if texts else ""
+    return " ".join(word for word in first.split() if word in words) or first
 
 
-def _near_entries(
-    clusters: Iterable[Sequence[str]], by_id: Mapping[str, Example], keys: Mapping[str, str], size: int
-) -> list[LedgerEntry]:
-    entries = []
-    for members in clusters:
-        kept = best(members, by_id)
-        for name in members:
-            if name != kept:
-                similarity = jaccard(ngrams(keys[name], size), ngrams(keys[kept], size))
-                value = f"{kept} similarity {similarity:.3f}"
-                entries.append(ledger_entry(by_id[name], "dedup", "dropped", "near_duplicate", value))
-    return entries
+def _quoted(text: str) -> str:
+    return repr(text if len(text) <= QUOTED_CHARS else text[: QUOTED_CHARS - 1] + "…")
 
 
 if __name__ == "__main__":

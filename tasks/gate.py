@@ -11,13 +11,25 @@ from scipy import stats
 
 from tasks import paths
 from tasks.approvals import Approval, write_approval
+from tasks.clean_scores import clean_line, clean_scores
 from tasks.diagnosis import diagnose
 from tasks.digests import digest_path
 from tasks.entry import run_stage
 from tasks.errors import EvidenceMissing
 from tasks.files import read_json, read_jsonl, write_json
 from tasks.params import GateParams, Rule, load_params
-from tasks.records import Champion, Comparison, Evaluation, RuleResult, Score, TrainingPoint, TrainMetrics, Verdict
+from tasks.records import (
+    Champion,
+    Comparison,
+    ContaminatedItems,
+    Evaluation,
+    RuleResult,
+    Score,
+    SupervisionAudit,
+    TrainingPoint,
+    TrainMetrics,
+    Verdict,
+)
 
 
 def find_score(evaluation: Evaluation, rule: Rule) -> Score:
@@ -188,6 +200,19 @@ def judge(
     )
 
 
+def same_template(verdict: Verdict, candidate: Evaluation, trained_digest: str) -> Verdict:
+    """The verdict, refused when a benchmark was measured with another chat template than the one that was trained."""
+    others = [item for item in candidate.fingerprints if item.chat_template_digest not in {"", trained_digest}]
+    if not others:
+        return verdict
+    failures = tuple(
+        f"{item.benchmark}: measured with chat template {item.chat_template_digest[:12]}, trained with "
+        f"{trained_digest[:12]}; run `dvc repro train evaluate_candidate`"
+        for item in others
+    )
+    return verdict.model_copy(update={"verdict": "refused", "failures": (*verdict.failures, *failures)})
+
+
 def _percent(value: float) -> str:
     return f"{100 * value:.1f} %"
 
@@ -206,6 +231,7 @@ def summary_lines(verdict: Verdict) -> Sequence[str]:
     """The verdict for a terminal, a line for each condition."""
     marks = {True: "ok     ", False: "refused"}
     lines = [f"gate: {marks[item.passed]} {item.benchmark} {item.metric}: {item.reason}" for item in verdict.results]
+    lines += [f"gate: clean   {clean_line(found)}" for found in verdict.clean_scores]
     return [*lines, *(f"gate: try: {advice}" for advice in verdict.diagnosis), f"gate: {verdict.verdict.upper()}"]
 
 
@@ -213,7 +239,12 @@ def main() -> None:
     """Judge the candidate, write the verdict and the decision about exactly this adapter."""
     params = load_params()
     base, candidate = read_evaluation("base"), read_evaluation("candidate")
-    verdict = judge(params.gate, base, candidate, read_json(paths.CHAMPION, Champion), digest_path(paths.ADAPTER))
+    champion = read_json(paths.CHAMPION, Champion)
+    verdict = judge(params.gate, base, candidate, champion, digest_path(paths.ADAPTER))
+    verdict = same_template(verdict, candidate, read_json(paths.SUPERVISION, SupervisionAudit).template_digest)
+    contaminated = read_json(paths.CONTAMINATED_ITEMS, ContaminatedItems)
+    clean = clean_scores(params.gate, contaminated, base, candidate, champion)
+    verdict = verdict.model_copy(update={"clean_scores": clean})
     if verdict.verdict == "refused":
         points = list(read_jsonl(paths.TRAIN_HISTORY, TrainingPoint))
         metrics = read_json(paths.TRAIN_METRICS, TrainMetrics)

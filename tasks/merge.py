@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tasks import paths
 from tasks.approvals import Approval, require_approval, write_approval
-from tasks.digests import digest_path
+from tasks.digests import digest_path, digest_text
 from tasks.entry import run_stage
 from tasks.errors import MergeRefused
 from tasks.files import need_disk, read_json, whole, write_json
@@ -24,11 +24,12 @@ from tasks.models import (
     load_plain,
     load_quantized,
     load_tokenizer,
+    read_chat_template,
     resolve_dtype,
     set_threads,
 )
 from tasks.params import MergeParams, QuantizationParams, load_params
-from tasks.records import BaseRecord, Example, Parity
+from tasks.records import BaseRecord, Example, Parity, SupervisionAudit
 from tasks.tables import read_examples
 
 DISK_FACTOR = 1.2
@@ -87,9 +88,10 @@ def answer_logits(model: torch.nn.Module, ids: torch.Tensor, prompt_tokens: int)
 
 def tokenize(example: Example, tokenizer: PreTrainedTokenizerBase) -> tuple[torch.Tensor, int]:
     """The ids of a whole conversation, shape (1, tokens), and how many of them are the prompt's."""
-    messages = [message.model_dump() for message in example.messages]
-    prompt = tokenizer.apply_chat_template(messages[:-1], add_generation_prompt=True, tokenize=False)
-    text = tokenizer.apply_chat_template(messages, tokenize=False)
+    messages = [message.for_template() for message in example.messages]
+    tools = None if example.tools is None else json.loads(example.tools)
+    prompt = tokenizer.apply_chat_template(messages[:-1], tools=tools, add_generation_prompt=True, tokenize=False)
+    text = tokenizer.apply_chat_template(messages, tools=tools, tokenize=False)
     ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
     return ids, len(tokenizer(prompt, add_special_tokens=False)["input_ids"])
 
@@ -125,6 +127,19 @@ def judge_parity(drift: Drift, params: MergeParams, prompts: int, merged_digest:
     )
 
 
+def require_template(folder: Path, trained_digest: str) -> None:
+    """The model that ships renders conversations as training did.
+
+    Raises:
+        MergeRefused: its chat template is another one.
+    """
+    found = digest_text(read_chat_template(folder))
+    if found != trained_digest:
+        raise MergeRefused(
+            f"{folder}: chat template {found[:12]}, trained with {trained_digest[:12]}; run `dvc repro train` again"
+        )
+
+
 def main() -> None:
     """Merge the approved adapter, measure the merged files against it, approve them or refuse."""
     params = load_params()
@@ -134,6 +149,7 @@ def main() -> None:
     set_threads(params.compute)
     tokenizer, dtype = load_tokenizer(base), getattr(torch, params.merge.dtype)
     write_model(merge_weights(base, paths.ADAPTER, params.quantization, dtype), tokenizer, paths.MERGED_MODEL)
+    require_template(paths.MERGED_MODEL, read_json(paths.SUPERVISION, SupervisionAudit).template_digest)
     print(f"merge: wrote {paths.MERGED_MODEL}", flush=True)
     examples = read_examples(paths.TEST_EXAMPLES)[: params.merge.parity_prompts]
     compute = resolve_dtype(params.quantization.bnb_4bit_compute_dtype)

@@ -3,6 +3,7 @@
 Training, evaluation and merging load the base through `load_quantized`, so that all of them see the same weights.
 """
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,10 @@ from tasks.errors import BaseInvalid, Unavailable
 from tasks.params import ComputeParams, QuantizationParams
 from tasks.records import BaseRecord
 
+TOKENIZER_FILES = [
+    *("config.json", "generation_config.json", "tokenizer*", "chat_template*", "special_tokens_map.json"),
+    *("added_tokens.json", "vocab*", "merges.txt", "*.model"),
+]
 MODEL_FILES = ["*.safetensors", "*.json", "*.jinja", "tokenizer*", "*.model", "*.txt"]
 
 
@@ -90,6 +95,14 @@ def _locate(weights: str) -> Path:
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a model folder, with its chat template."""
     return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+
+
+def copy_tokenizer(folder: Path, target: Path) -> None:
+    """Copy the tokenizer of a model folder, chat template and generation configuration included, as plain files."""
+    target.mkdir(parents=True)
+    for pattern in TOKENIZER_FILES:
+        for path in sorted(folder.glob(pattern)):
+            shutil.copyfile(path, target / path.name)
 
 
 def read_chat_template(folder: Path) -> str:

@@ -8,20 +8,26 @@ SOURCES = Path("data/sources")
 BASE = Path("data/base")
 BASE_MODEL = BASE / "model"
 BASE_RECORD = BASE / "base.json"
+BASE_TOKENIZER = BASE / "tokenizer"
 
 INGEST = Path("data/ingest")
 CLEAN = Path("data/clean")
+BENCHMARK_ITEMS = Path("data/benchmark_items")
 DEDUP = Path("data/dedup")
 SPLIT = Path("data/split")
 TRAIN_EXAMPLES = SPLIT / "train.parquet"
 VALIDATION_EXAMPLES = SPLIT / "validation.parquet"
 TEST_EXAMPLES = SPLIT / "test.parquet"
+CONTAMINATED_ITEMS = SPLIT / "contaminated_items.json"
 
 VALIDATE = Path("data/validate")
 VALIDATION = VALIDATE / "validation.json"
+DRIFT = VALIDATE / "drift.json"
+DATA_PROFILE = VALIDATE / "profile.json"
 DATA_DOCS = VALIDATE / "docs"
 DATA_APPROVAL = VALIDATE / "approval.json"
 SUITE = Path("tasks/expectations/examples.json")
+DRIFT_SUITE = Path("tasks/expectations/drift.json")
 
 TRAIN = Path("data/train")
 ADAPTER = TRAIN / "adapter"
@@ -45,8 +51,11 @@ MERGED_APPROVAL = MERGE / "approval.json"
 
 EXAMPLES = "examples.parquet"
 LEDGER = "ledger.parquet"
+QUARANTINE = "quarantine.parquet"
+ITEMS = "items.parquet"
 CLUSTERS = "clusters.parquet"
 PAIRS = "pairs.parquet"
+CONFLICTS = "conflicts.parquet"
 SUMMARY = "summary.json"
 EVALUATION = "evaluation.json"
 SAMPLES = "samples.jsonl.gz"

@@ -1,6 +1,7 @@
 """The frozen records that stages hand to each other: what the JSON and Parquet files of the line hold."""
 
-from typing import Literal
+import json
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -14,24 +15,36 @@ class Record(BaseModel):
 
 
 class Message(Record):
-    """One turn of a conversation."""
+    """One turn of a conversation; `tool_calls` is a JSON list in the form that chat templates take, `name` a tool's."""
 
     role: Literal["system", "user", "assistant", "tool"]
     content: str
+    tool_calls: str | None = None
+    name: str | None = None
+
+    def for_template(self) -> dict[str, Any]:
+        """The turn as transformers' chat templates read it; what it lacks is left out."""
+        turn: dict[str, Any] = {"role": self.role, "content": self.content}
+        if self.tool_calls is not None:
+            turn["tool_calls"] = json.loads(self.tool_calls)
+        return turn if self.name is None else turn | {"name": self.name}
 
 
 class Example(Record):
     """One training row in the canonical schema.
 
-    `id` is stable: it comes from the source's name and the row's own bytes, never from its position.
+    `id` is stable: it comes from the source's name and the row's own bytes, never from its position. `tools` is a
+    JSON list of the tools that the conversation may call. `repeat` is how often an epoch shows the row.
     """
 
     id: str
     source: str
-    role: Literal["train", "replay"]
+    role: Literal["train", "replay", "test", "seen_by_base"]
     file: str
     line: int
     messages: tuple[Message, ...]
+    tools: str | None = None
+    repeat: int = 1
 
     @property
     def prompt(self) -> str:
@@ -40,8 +53,9 @@ class Example(Record):
 
     @property
     def completion(self) -> str:
-        """The last assistant turn."""
-        return self.messages[-1].content
+        """The last assistant turn, its tool calls included."""
+        last = self.messages[-1]
+        return "\n".join(part for part in (last.content, last.tool_calls) if part)
 
 
 class LedgerEntry(Record):
@@ -57,11 +71,28 @@ class LedgerEntry(Record):
     value: str
 
 
+class QuarantinedRow(Record):
+    """A row that was dropped because something is wrong with it, kept aside: its reason, and its text as it was."""
+
+    id: str
+    source: str
+    file: str
+    line: int
+    rule: str
+    value: str
+    text: str
+
+
 class ClusterMember(Record):
-    """A row and its cluster of duplicates; a row without duplicates is a cluster of its own."""
+    """A row and its cluster of duplicates; a row without duplicates is a cluster of its own.
+
+    `cluster` is the smallest id in it, which the order of rows does not change; `anchor` is the row of it that comes
+    first in the sources, which rows that are appended do not change: partitions follow it.
+    """
 
     id: str
     cluster: str
+    anchor: str
 
 
 class Pair(Record):
@@ -70,6 +101,19 @@ class Pair(Record):
     left: str
     right: str
     similarity: float
+
+
+class Conflict(Record):
+    """Two rows that ask the same and have different short answers: a hint that one of the labels is wrong.
+
+    `similarity` is that of their prompts: 1.0, or the verified Jaccard similarity of near duplicates.
+    """
+
+    left: str
+    right: str
+    similarity: float
+    left_completion: str
+    right_completion: str
 
 
 class DataSummary(Record):
@@ -82,6 +126,38 @@ class DataSummary(Record):
     changed: dict[str, int]
     kept: dict[str, int]
     notes: tuple[str, ...] = ()
+
+
+class BenchmarkItem(Record):
+    """A text of one item of a benchmark, the item counted from 0 as lm-eval counts; `part` says what it is of the item.
+
+    Only texts that are the item's own: what a template wraps around every item, and labels that items share, are none.
+    """
+
+    benchmark: str
+    item: int
+    part: Literal["question", "target", "choice"]
+    text: str
+
+
+class ContaminatedItems(Record):
+    """Items of benchmarks that the base model has seen, by benchmark, counted from 0; the gate scores without them too.
+
+    `checked` says for every benchmark how many items were compared.
+    """
+
+    checked: dict[str, int]
+    seen_by_base: dict[str, tuple[int, ...]]
+
+
+class DataProfile(Record):
+    """What a data set looks like, to compare the next one with: shares by category, and rows by partition.
+
+    `shares` maps a column to the share of rows by value: source, completion (when few differ), tokens in powers of 2.
+    """
+
+    rows: dict[str, int]
+    shares: dict[str, dict[str, float]]
 
 
 class BaseRecord(Record):
@@ -97,12 +173,13 @@ class BaseRecord(Record):
 
 
 class ExpectationResult(Record):
-    """One expectation of the suite and what was found."""
+    """One expectation of the suite and what was found; `rows` names the first ones that broke it."""
 
     expectation: str
     subject: str
     success: bool
     observed: str
+    rows: tuple[str, ...] = ()
 
 
 class Validation(Record):
@@ -151,6 +228,36 @@ class SupervisedExample(Record):
     supervised_text: str
     tokens: int
     supervised_tokens: int
+
+
+class SupervisionCheck(Record):
+    """One condition of the supervision audit, and what was found."""
+
+    name: str
+    passed: bool
+    found: str
+
+
+class SupervisionAudit(Record):
+    """What carries loss in the batches of one training, over all its rows; lengths are in tokens.
+
+    `template_digest` is that of the chat template in training, `generation_stop_tokens` are ids that end generation.
+    """
+
+    schema_version: Literal[1] = 1
+    rows: int
+    max_length: int
+    trained_tokens: int
+    fewest_trained_tokens: int
+    median_trained_tokens: float
+    most_trained_tokens: int
+    rows_without_trained_tokens: int
+    rows_without_stop_token: int
+    stop_token: str
+    generation_stop_tokens: tuple[int, ...]
+    template_digest: str
+    checks: tuple[SupervisionCheck, ...]
+    examples: tuple[SupervisedExample, ...]
 
 
 class Fingerprint(Record):
@@ -220,6 +327,7 @@ class Champion(Record):
     run: str | None = None
     commit: str | None = None
     evaluation: Evaluation | None = None
+    data: DataProfile | None = None
 
 
 class Comparison(Record):
@@ -245,8 +353,23 @@ class RuleResult(Record):
     reason: str
 
 
+class CleanScore(Record):
+    """The scores of one metric over the items that the base model has not seen; None when no such item was measured."""
+
+    benchmark: str
+    metric: str
+    items: int
+    clean_items: int
+    base: float | None
+    candidate: float | None
+    champion: float | None
+
+
 class Verdict(Record):
-    """What the gate decided about one adapter, and why."""
+    """What the gate decided about one adapter, and why.
+
+    `clean_scores` are told, not ruled on: a line for every metric of a rule whose benchmark the base model has seen.
+    """
 
     schema_version: Literal[1] = 1
     verdict: Literal["passed", "refused"]
@@ -256,6 +379,7 @@ class Verdict(Record):
     comparisons: dict[str, tuple[Comparison, ...]]
     failures: tuple[str, ...]
     diagnosis: tuple[str, ...]
+    clean_scores: tuple[CleanScore, ...] = ()
 
 
 class Parity(Record):

@@ -1,74 +1,50 @@
-"""Rows of one file, strictly read: JSON lines, JSON arrays, CSV, TSV, Parquet; each with line and digest."""
+"""Rows of one file, strictly read: JSON lines, JSON arrays, CSV, TSV, Parquet; never a file as a whole."""
 
-import csv
-import gzip
-import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
+from tasks.compressed import opened
+from tasks.csv_rows import read_csv, skip_long_line
 from tasks.errors import SourceInvalid
-from tasks.strict_json import Broken, parse_elements, parse_row
+from tasks.json_arrays import read_elements
+from tasks.raw_rows import BOM, MAX_COLUMNS, MAX_ROW_BYTES, FileBroken, RawRow, checked_width, raw_row, too_long
+from tasks.strict_json import Broken, parse_row
 from tasks.tables import read_foreign_rows
 
-MAX_LINE_BYTES = 1_000_000
-_BOM = b"\xef\xbb\xbf"
+Reader = Callable[[Path], Iterator[RawRow]]
 
 
-@dataclass(frozen=True)
-class RawRow:
-    """One row as it lies in a file: its 1-based line, the sha256 of its bytes, and its columns or why it has none."""
-
-    line: int
-    digest: str
-    row: dict[str, Any] | Broken
-
-
-@dataclass(frozen=True)
-class SourceFile:
-    """A file to read, and the name under which ledger and messages show it: the same on every machine."""
-
-    path: Path
-    shown: str
-
-
-def open_file(file: SourceFile) -> BinaryIO:
-    """Open a file for reading bytes, unpacked where its name ends in `.gz`."""
-    return gzip.open(file.path, "rb") if file.path.suffix == ".gz" else file.path.open("rb")  # type: ignore[return-value]
-
-
-def _read_jsonl(file: SourceFile) -> Iterator[RawRow]:
-    with open_file(file) as stream:
+def _read_jsonl(path: Path) -> Iterator[RawRow]:
+    with opened(path) as stream:
         number = 0
-        while line := stream.readline(MAX_LINE_BYTES + 1):
+        while line := _readline(stream.readline, number):
             number += 1
             if number == 1:
-                line = line.removeprefix(_BOM)
-            if len(line) > MAX_LINE_BYTES and not line.endswith(b"\n"):
-                yield _skip_long_line(stream, number, line)
+                line = line.removeprefix(BOM)
+            if len(line) > MAX_ROW_BYTES and not line.endswith(b"\n"):
+                yield skip_long_line(stream, number, line)
             else:
                 body = line.rstrip(b"\r\n")
-                yield RawRow(number, _digest(body), _parse_line(body, is_cut=not line.endswith(b"\n")))
+                yield raw_row(number, body, _parse_line(body, is_cut=not line.endswith(b"\n")))
 
 
-def _skip_long_line(stream: BinaryIO, number: int, start: bytes) -> RawRow:
-    """Pass over a line without ever holding it."""
-    digest, length = hashlib.sha256(start), len(start)
-    while part := stream.readline(MAX_LINE_BYTES):
-        digest.update(part)
-        length += len(part)
-        if part.endswith(b"\n"):
-            break
-    return RawRow(number, digest.hexdigest(), Broken("line_too_long", f"{length} bytes, at most {MAX_LINE_BYTES}"))
+def _readline(readline: Callable[[int], bytes], number: int) -> bytes:
+    """The line after line `number`; trouble with the archive is trouble there."""
+    try:
+        return readline(MAX_ROW_BYTES + 1)
+    except FileBroken as broken:
+        raise FileBroken(broken.rule, broken.value, number + 1) from None
 
 
-def _parse_line(body: bytes, *, is_cut: bool) -> dict[str, Any] | Broken:
+def _parse_line(body: bytes, *, is_cut: bool = False) -> dict[str, Any] | Broken:
     if not body.strip():
         return Broken("blank_line", "")
+    if b"\0" in body:
+        return Broken("nul_byte", f"byte {body.index(0) + 1}")
     try:
-        row = parse_row(body.decode())
+        row = checked_width(parse_row(body.decode()))
     except UnicodeDecodeError as error:
         return Broken("invalid_utf8", f"byte {error.start + 1}")
     if is_cut and isinstance(row, Broken) and row.rule == "json_syntax":
@@ -76,103 +52,67 @@ def _parse_line(body: bytes, *, is_cut: bool) -> dict[str, Any] | Broken:
     return row
 
 
-def _read_json(file: SourceFile) -> Iterator[RawRow]:
+def _read_json(path: Path) -> Iterator[RawRow]:
     """A JSON array; a file that starts with an object is JSON lines under another name."""
-    with open_file(file) as stream:
-        raw = stream.read().removeprefix(_BOM)
-    if raw.lstrip()[:1] == b"{":
-        yield from _read_jsonl(file)
+    with opened(path) as stream:
+        start = stream.read1(4096).removeprefix(BOM).lstrip()
+    if start.startswith(b"{"):
+        yield from _read_jsonl(path)
         return
-    try:
-        text = raw.decode()
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise SourceInvalid(f"{file.shown}:{line}: invalid_utf8: expected UTF-8; save it as UTF-8") from None
-    line, counted = 1, 0
-    for element, start, row in parse_elements(text):
-        line += text.count("\n", counted, start)
-        counted = start
-        yield RawRow(line, _digest(element.encode()), row)
+    with opened(path) as stream:
+        line = 0
+        try:
+            for element in read_elements(stream):
+                line = element.line
+                is_long = element.size > MAX_ROW_BYTES
+                row = too_long(element.size) if is_long else _parse_element(element.raw)
+                yield RawRow(line, element.digest, row, element.raw)
+        except FileBroken as broken:
+            raise FileBroken(broken.rule, broken.value, broken.line or line) from None
 
 
-def _csv_reader(delimiter: str) -> Callable[[SourceFile], Iterator[RawRow]]:
-    return lambda file: _read_csv(file, delimiter)
+def _parse_element(raw: bytes) -> dict[str, Any] | Broken:
+    return _parse_line(raw) if raw else Broken("json_syntax", "nothing between two commas")
 
 
-def _read_csv(file: SourceFile, delimiter: str) -> Iterator[RawRow]:
-    """Rows below a header line; every physical line that a quoting error swallows is a row of its own."""
-    pending: list[str] = []
-    with open_file(file) as stream:
-        reader = csv.reader(_csv_lines(stream, pending), delimiter=delimiter, strict=True)
-        header = _csv_header(reader, file)
-        first = reader.line_num + 1
-        while True:
-            pending.clear()
+def _csv_reader(delimiter: str) -> Reader:
+    def read(path: Path) -> Iterator[RawRow]:
+        with opened(path) as stream:
+            line = 0
             try:
-                cells = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                for offset, line in enumerate(pending):
-                    yield RawRow(first + offset, _digest(_bytes(line)), Broken("csv_syntax", str(error)))
-            else:
-                yield RawRow(first, _digest(_bytes("".join(pending).rstrip("\r\n"))), _csv_row(header, cells))
-            first = reader.line_num + 1
+                for row in read_csv(stream, delimiter):
+                    line = row.line
+                    yield row
+            except FileBroken as broken:
+                raise FileBroken(broken.rule, broken.value, broken.line or line + 1) from None
+
+    return read
 
 
-def _csv_lines(stream: BinaryIO, pending: list[str]) -> Iterator[str]:
-    for line in stream:
-        text = line.removeprefix(_BOM).decode("utf-8", "surrogateescape")
-        pending.append(text)
-        yield text
-
-
-def _csv_header(reader: Any, file: SourceFile) -> list[str]:
+def _read_parquet(path: Path) -> Iterator[RawRow]:
+    number = 0
     try:
-        header = next(reader)
-    except csv.Error as error:
-        raise SourceInvalid(f"{file.shown}:1: the header is no CSV: {error}; export it again") from None
-    if len(set(header)) < len(header) or not all(name.strip() for name in header):
-        raise SourceInvalid(f"{file.shown}:1: expected a header of distinct column names, found {len(header)} cells")
-    return [str(name) for name in header]
+        for row in read_foreign_rows(path, MAX_COLUMNS):
+            number += 1
+            yield _parquet_row(number, row)
+    except SourceInvalid as error:
+        raise FileBroken("parquet_torn", str(error).removeprefix(f"{path}: "), number + 1) from None
 
 
-def _csv_row(header: list[str], cells: list[str]) -> dict[str, Any] | Broken:
-    if not cells:
-        return Broken("blank_line", "")
-    if len(cells) != len(header):
-        return Broken("column_count", f"found {len(cells)} cells, expected {len(header)}")
-    if not all(cell.isascii() or _is_utf8(cell) for cell in cells):
-        return Broken("invalid_utf8", "")
-    return dict(zip(header, cells, strict=True))
+def _parquet_row(number: int, row: dict[str, Any] | None) -> RawRow:
+    if row is None:
+        return raw_row(number, b"", Broken("invalid_utf8", "a text of this row"))
+    canonical = json.dumps(row, sort_keys=True, default=str).encode()
+    return raw_row(number, canonical, too_long(len(canonical)) if len(canonical) > MAX_ROW_BYTES else row)
 
 
-def _read_parquet(file: SourceFile) -> Iterator[RawRow]:
-    for number, row in enumerate(read_foreign_rows(file.path), start=1):
-        canonical = json.dumps(row, sort_keys=True, ensure_ascii=True, default=str)
-        yield RawRow(number, _digest(canonical.encode()), row)
-
-
-def _is_utf8(text: str) -> bool:
-    return not any("\ud800" <= sign <= "\udfff" for sign in text)
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
-
-
-def _digest(raw: bytes) -> str:
-    return hashlib.sha256(raw).hexdigest()
-
-
-READERS: dict[str, Callable[[SourceFile], Iterator[RawRow]]] = {
+_TEXT_READERS: dict[str, Reader] = {
     ".jsonl": _read_jsonl,
-    ".jsonl.gz": _read_jsonl,
     ".json": _read_json,
-    ".json.gz": _read_json,
     ".csv": _csv_reader(","),
-    ".csv.gz": _csv_reader(","),
     ".tsv": _csv_reader("\t"),
-    ".tsv.gz": _csv_reader("\t"),
+}
+READERS: dict[str, Reader] = {
+    **{f"{suffix}{packing}": reader for suffix, reader in _TEXT_READERS.items() for packing in ("", ".gz", ".zst")},
     ".parquet": _read_parquet,
 }

@@ -1,98 +1,190 @@
 """Files of sources: which files a source has, here or on the Hub, and which reader their bytes call for."""
 
-import gzip
-import json
+import fnmatch
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
+import httpx2
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 
-from tasks.errors import SourceInvalid
+from tasks.compressed import opened
+from tasks.digests import digest_file
+from tasks.errors import SourceInvalid, Unavailable
 from tasks.params import Source
-from tasks.row_readers import READERS, RawRow, SourceFile, open_file
+from tasks.raw_rows import FileBroken, RawRow, SourceFile
+from tasks.row_readers import READERS
+from tasks.strict_json import Broken
+
+_FOREIGN_STARTS = (b"PK\x03\x04", b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ", b"%PDF", b"SQLite format")
+_REFUSED = (401, 402, 403)
+_MAX_NUL_SHARE = 0.1  # text has none, UTF-16 half; a row with a stray one is that row's trouble
 
 
 def find_files(source: Source) -> tuple[SourceFile, ...]:
-    """The files of a source, sorted by name; a Hub data set is fetched at its commit.
+    """The files of a source, sorted by name; a Hub data set is fetched at its commit, a pinned file is checked.
 
     Raises:
-        SourceInvalid: nothing readable lies there.
+        SourceInvalid: nothing readable lies there, or other bytes than the pinned ones.
+        Unavailable: the Hub cannot be reached, or fails.
     """
     root, prefix = _root(source)
     path = root / source.path
+    if source.sha256 is not None:
+        _check_pin(source, path)
     if path.is_file():
-        _suffix(path.name)
+        reader_suffix(path.name)
         return (SourceFile(path, prefix + source.path),)
-    if not path.is_dir():
+    if not path.is_dir() and not is_glob(source.path):
         raise SourceInvalid(f"{prefix}{source.path}: no such file or folder; mend sources.{source.name}.path")
-    files = sorted(file for file in path.rglob("*") if file.is_file() and _is_readable(file, path))
+    found = path.rglob("*") if path.is_dir() else root.glob(source.path)
+    files = sorted(file for file in found if file.is_file() and _is_readable(file.relative_to(root)))
     if not files:
-        raise SourceInvalid(f"{prefix}{source.path}: no file in this folder ends in {', '.join(sorted(READERS))}")
-    return tuple(SourceFile(file, prefix + (source.path / file.relative_to(path)).as_posix()) for file in files)
+        where = "in this folder" if path.is_dir() else "that this pattern matches"
+        raise SourceInvalid(f"{prefix}{source.path}: no file {where} ends in {', '.join(sorted(READERS))}")
+    return tuple(SourceFile(file, prefix + file.relative_to(root).as_posix()) for file in files)
 
 
 def read_rows(file: SourceFile) -> Iterator[RawRow]:
     """The rows of one file, in order; a row that cannot be read is there with its reason.
 
-    Raises:
-        SourceInvalid: the file is empty, binary, of another encoding, or torn beyond its rows.
+    So is, as the last row, the file itself when it cannot be read, or not to its end.
     """
-    _check_start(file)
     try:
-        yield from READERS[_suffix(file.path.name)](file)
-    except (EOFError, gzip.BadGzipFile) as error:
-        raise SourceInvalid(f"{file.shown}: the compressed file is torn ({error}); fetch it again") from None
-    except json.JSONDecodeError as error:
-        raise SourceInvalid(
-            f"{file.shown}:{error.lineno}: not a JSON array: {error.msg} at column {error.colno}; "
-            "export it again, or as JSON lines (.jsonl), where one broken row does not cost the rest"
-        ) from None
+        _check_start(file)
+        yield from READERS[reader_suffix(file.path.name)](file.path)
+    except FileBroken as broken:
+        yield _file_row(file, broken)
+    except OSError as error:
+        yield _file_row(file, FileBroken("unreadable_file", error.strerror or type(error).__name__))
 
 
-def _root(source: Source) -> tuple[Path, str]:
-    if source.repo_id is None:
-        return Path(), ""
-    patterns = [source.path, f"{source.path.rstrip('/')}/**"] if Path(source.path).parts else None
-    try:
-        folder = snapshot_download(
-            source.repo_id, repo_type="dataset", revision=source.revision, allow_patterns=patterns
-        )
-    except (
-        OSError,
-        ValueError,
-    ) as error:  # the Hub client's errors are OSErrors: no network, no such commit, no access
-        raise SourceInvalid(
-            f"sources.{source.name}: {source.repo_id} at {source.revision} cannot be fetched "
-            f"({type(error).__name__}); check repo_id, revision, network and access (`hf auth login`)"
-        ) from None
-    return Path(folder), f"hf://datasets/{source.repo_id}@{source.revision}/"
+def reader_suffix(name: str) -> str:
+    """The part of a file's name that says how it is read.
 
-
-def _is_readable(file: Path, folder: Path) -> bool:
-    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-    return not hidden and file.name.endswith(tuple(READERS))
-
-
-def _suffix(name: str) -> str:
+    Raises:
+        SourceInvalid: there is no reader for it.
+    """
     for suffix in sorted(READERS, key=len, reverse=True):
         if name.endswith(suffix):
             return suffix
     raise SourceInvalid(f"{name}: the name ends in none of {', '.join(sorted(READERS))}; rename or convert it")
 
 
-def _check_start(file: SourceFile) -> None:
+def is_glob(path: str) -> bool:
+    """Whether a path is a pattern for many."""
+    return any(sign in path for sign in "*?[")
+
+
+def _check_pin(source: Source, path: Path) -> None:
+    if not path.is_file():
+        raise SourceInvalid(f"{source.path}: no such file; mend sources.{source.name}.path")
+    if (found := digest_file(path)) != source.sha256:
+        raise SourceInvalid(
+            f"{source.path}: found sha256 {found}, expected {source.sha256}; "
+            f"bring the file back, or write what was found into sources.{source.name}.sha256"
+        )
+
+
+def _root(source: Source) -> tuple[Path, str]:
+    """The folder that a source's path starts from, and what stands before the names of its files."""
+    if source.repo_id is None or source.revision is None:
+        return Path(), ""
+    shown = f"sources.{source.name}: {source.repo_id} at {source.revision}"
     try:
-        with open_file(file) as stream:
-            start = stream.read(4096)
-    except (EOFError, gzip.BadGzipFile) as error:
-        raise SourceInvalid(f"{file.shown}: named .gz but not readable as gzip ({error}); fetch it again") from None
+        folder = _fetch(source.repo_id, source.revision, source.path)
+    except GatedRepoError:
+        raise SourceInvalid(f"{shown}: no access; ask for it on its page, then `hf auth login`") from None
+    except RevisionNotFoundError:
+        raise SourceInvalid(f"{shown}: no such commit; mend sources.{source.name}.revision") from None
+    except RepositoryNotFoundError:
+        raise SourceInvalid(
+            f"{shown}: no such data set, or no access to it; mend repo_id, or `hf auth login`"
+        ) from None
+    except (HfHubHTTPError, LocalEntryNotFoundError, httpx2.TransportError, OSError) as error:
+        if _status(error) in _REFUSED:
+            raise SourceInvalid(f"{shown}: no access (HTTP {_status(error)}); `hf auth login` again") from None
+        raise Unavailable(
+            f"{shown}: cannot be fetched ({type(error).__name__}); check the network and HF_ENDPOINT, and run again"
+        ) from None
+    return folder, f"hf://datasets/{source.repo_id}@{source.revision}/"
+
+
+def _status(error: Exception) -> int | None:
+    response = getattr(error, "response", None)
+    return None if response is None else int(response.status_code)
+
+
+def _fetch(repo_id: str, revision: str, path: str) -> Path:
+    """The snapshot of a data set, with the files of `path` in it.
+
+    Their names are asked for first: without the Hub, the client would take what an earlier, partial download left.
+    """
+    try:
+        names = HfApi().list_repo_files(repo_id, repo_type="dataset", revision=revision)
+    except OfflineModeIsEnabled:
+        return _cached(repo_id, revision, path)
+    wanted = [name for name in names if _is_wanted(name, path)]
+    patterns = [_literal(name) for name in wanted] or ["no file of this name"]
+    folder = Path(snapshot_download(repo_id, repo_type="dataset", revision=revision, allow_patterns=patterns))
+    if missing := [name for name in wanted if not (folder / name).is_file()]:
+        raise LocalEntryNotFoundError(f"{missing[0]} is missing")
+    return folder
+
+
+def _cached(repo_id: str, revision: str, path: str) -> Path:
+    """The snapshot as it lies in the cache; the client itself refuses one that lacks files of the patterns."""
+    below = path.rstrip("/")
+    patterns = (
+        [f"*{suffix}" for suffix in READERS] if below in ("", ".") else [below.replace("**/", "*"), f"{below}/**"]
+    )
+    return Path(
+        snapshot_download(
+            repo_id, repo_type="dataset", revision=revision, allow_patterns=patterns, local_files_only=True
+        )
+    )
+
+
+def _is_wanted(name: str, path: str) -> bool:
+    is_below = path.rstrip("/") in ("", ".") or name == path or name.startswith(f"{path.rstrip('/')}/")
+    return _is_readable(Path(name)) and (is_below or fnmatch.fnmatchcase(name, path.replace("**/", "*")))
+
+
+def _literal(name: str) -> str:
+    """A pattern that matches `name` alone."""
+    return "".join(f"[{sign}]" if sign in "*?[" else sign for sign in name)
+
+
+def _is_readable(file: Path) -> bool:
+    return not any(part.startswith(".") for part in file.parts) and file.name.endswith(tuple(READERS))
+
+
+def _check_start(file: SourceFile) -> None:
+    with opened(file.path) as stream:
+        start = stream.read1(4096)
     if not start:
-        raise SourceInvalid(f"{file.shown}: empty_file: no bytes; export it again or remove the source")
-    if start.startswith(b"PAR1"):
-        if _suffix(file.path.name) != ".parquet":
-            raise SourceInvalid(f"{file.shown}: a Parquet file by its bytes; rename it to end in .parquet")
+        raise FileBroken("empty_file", "no bytes; export it again or remove it")
+    if start.startswith(b"PAR1") or reader_suffix(file.path.name) == ".parquet":
+        if not start.startswith(b"PAR1"):
+            raise FileBroken("binary_file", "no Parquet file by its bytes; rename or convert it")
+        if reader_suffix(file.path.name) != ".parquet":
+            raise FileBroken("binary_file", "a Parquet file by its bytes; rename it to end in .parquet")
         return
     if start.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise SourceInvalid(f"{file.shown}: utf16_file: found UTF-16, expected UTF-8; save it as UTF-8")
-    if b"\0" in start or start.startswith((b"PK\x03\x04", b"\x1f\x8b")):
-        raise SourceInvalid(f"{file.shown}: binary_file: expected text in UTF-8; unpack or convert it")
+        raise FileBroken("utf16_file", "found UTF-16, expected UTF-8; save it as UTF-8")
+    if start.startswith(_FOREIGN_STARTS) or start.count(0) > _MAX_NUL_SHARE * len(start):
+        raise FileBroken("binary_file", "expected text in UTF-8; unpack or convert it")
+
+
+def _file_row(file: SourceFile, broken: FileBroken) -> RawRow:
+    """The row that stands for a file; its id comes from the file's name and what is wrong."""
+    digest = hashlib.sha256(f"{file.shown}\0{broken.rule}".encode()).hexdigest()
+    return RawRow(broken.line, digest, Broken(broken.rule, broken.value), b"", is_file=True)

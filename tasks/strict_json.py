@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 MAX_DEPTH = 20
-MAX_PARSED_DEPTH = 200  # a file deeper than this is not parsed at all: Python's reader would end in a RecursionError
 _STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
-_SPACE = re.compile(r"[ \t\r\n]*")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
@@ -55,43 +53,48 @@ class _Problems:
         return int(text)
 
 
+_PROBLEMS = _Problems()
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_PROBLEMS.pairs,
+    parse_float=_PROBLEMS.number,
+    parse_int=_PROBLEMS.integer,
+    parse_constant=_PROBLEMS.constant,
+)
+
+
 def parse_row(text: str) -> dict[str, Any] | Broken:
     """Parse one JSON object that fills `text`."""
+    value = _parsed(text)
+    if isinstance(value, Broken):
+        return value
+    if not isinstance(value, dict):
+        return Broken("not_an_object", type(value).__name__)
+    return _problem(value, text) or value
+
+
+def parse_value(text: str) -> object:
+    """Parse JSON of any kind that fills `text`, as in a text that holds a tool call; a `Broken` says why not."""
+    value = _parsed(text)
+    return value if isinstance(value, Broken) else _problem(value, text) or value
+
+
+def _parsed(text: str) -> object:
     if depth_of(text) > MAX_DEPTH:
         return _TOO_DEEP
-    problems = _Problems()
+    _PROBLEMS.found.clear()
     try:
-        value = _decoder(problems).decode(text)
+        return _DECODER.decode(text)
     except json.JSONDecodeError as error:
         return Broken("json_syntax", f"{error.msg} at column {error.colno}")
-    return _judged(value, problems)
 
 
-def parse_elements(text: str) -> list[tuple[str, int, dict[str, Any] | Broken]]:
-    """Parse a JSON array: for each element its own text, the offset where it starts, and the row or the reason.
-
-    Raises:
-        json.JSONDecodeError: it is not an array, or its syntax breaks off: what follows cannot be found.
-    """
-    position = _after_space(text, 0)
-    if text[position : position + 1] != "[":
-        raise json.JSONDecodeError("expected an array of objects", text, position)
-    if depth_of(text) > MAX_PARSED_DEPTH:
-        raise json.JSONDecodeError(f"nested deeper than {MAX_PARSED_DEPTH} levels", text, 0)
-    position = _after_space(text, position + 1)
-    elements: list[tuple[str, int, dict[str, Any] | Broken]] = []
-    while text[position : position + 1] != "]":
-        if elements:
-            position = _after_space(text, _expect(text, position, ","))
-        problems = _Problems()
-        value, end = _decoder(problems).raw_decode(text, position)
-        raw = text[position:end]
-        deep = depth_of(raw) > MAX_DEPTH
-        elements.append((raw, position, _TOO_DEEP if deep else _judged(value, problems)))
-        position = _after_space(text, end)
-    if (rest := _after_space(text, position + 1)) != len(text):
-        raise json.JSONDecodeError("something follows the array", text, rest)
-    return elements
+def _problem(value: object, text: str) -> Broken | None:
+    """What is wrong with a value that Python's reader let through; only an escape can make a lone surrogate."""
+    if _PROBLEMS.found:
+        return _PROBLEMS.found[0]
+    if (r"\u" in text or not is_utf8(text)) and has_lone_surrogate(value):
+        return Broken("lone_surrogate", "half of a surrogate pair in a text")
+    return None
 
 
 def depth_of(text: str) -> int:
@@ -105,40 +108,15 @@ def depth_of(text: str) -> int:
     return deepest
 
 
+def is_utf8(text: str) -> bool:
+    """Whether `text` has an encoding in UTF-8: no half of a surrogate pair is in it."""
+    return text.isascii() or _SURROGATE.search(text) is None
+
+
 def has_lone_surrogate(value: object) -> bool:
     """Whether some text in `value`, keys included, holds half of a surrogate pair."""
     if isinstance(value, str):
-        return not value.isascii() and _SURROGATE.search(value) is not None
+        return not is_utf8(value)
     if isinstance(value, dict):
         return any(has_lone_surrogate(key) or has_lone_surrogate(item) for key, item in value.items())
     return isinstance(value, list) and any(has_lone_surrogate(item) for item in value)
-
-
-def _decoder(problems: _Problems) -> json.JSONDecoder:
-    return json.JSONDecoder(
-        object_pairs_hook=problems.pairs,
-        parse_float=problems.number,
-        parse_int=problems.integer,
-        parse_constant=problems.constant,
-    )
-
-
-def _judged(value: object, problems: _Problems) -> dict[str, Any] | Broken:
-    if not isinstance(value, dict):
-        return Broken("not_an_object", type(value).__name__)
-    if problems.found:
-        return problems.found[0]
-    if has_lone_surrogate(value):
-        return Broken("lone_surrogate", "half of a surrogate pair in a text")
-    return value
-
-
-def _after_space(text: str, position: int) -> int:
-    match = _SPACE.match(text, position)
-    return match.end() if match else position
-
-
-def _expect(text: str, position: int, sign: str) -> int:
-    if text[position : position + 1] != sign:
-        raise json.JSONDecodeError(f"expected {sign!r} or the end of the array", text, position)
-    return position + 1

@@ -6,6 +6,34 @@ from collections.abc import Iterable, Mapping
 from tasks.records import DataSummary, Example, LedgerEntry
 
 
+class Tally:
+    """Ledger entries on their way through a stage, counted by rule; none of them is held."""
+
+    def __init__(self) -> None:
+        self.dropped: Counter[str] = Counter()
+        self.changed: Counter[str] = Counter()
+
+    def add(self, entries: Iterable[LedgerEntry]) -> None:
+        """Count some more."""
+        for entry in entries:
+            if entry.fate == "dropped":
+                self.dropped[entry.rule] += 1
+            elif entry.fate == "changed":
+                self.changed[entry.rule] += 1
+
+    def summary(self, stage: str, rows_in: int, *, kept: Mapping[str, int], notes: tuple[str, ...] = ()) -> DataSummary:
+        """The counts so far; `kept` is by source or partition, and its sum is the number of rows out."""
+        return DataSummary(
+            stage=stage,
+            rows_in=rows_in,
+            rows_out=sum(kept.values()),
+            dropped=dict(self.dropped),
+            changed=dict(self.changed),
+            kept=dict(kept),
+            notes=notes,
+        )
+
+
 def summarise(
     stage: str,
     rows_in: int,
@@ -15,16 +43,9 @@ def summarise(
     notes: tuple[str, ...] = (),
 ) -> DataSummary:
     """Count the entries by rule; `kept` is by source or partition, and its sum is the number of rows out."""
-    entries = tuple(entries)
-    return DataSummary(
-        stage=stage,
-        rows_in=rows_in,
-        rows_out=sum(kept.values()),
-        dropped=dict(Counter(entry.rule for entry in entries if entry.fate == "dropped")),
-        changed=dict(Counter(entry.rule for entry in entries if entry.fate == "changed")),
-        kept=dict(kept),
-        notes=notes,
-    )
+    tally = Tally()
+    tally.add(entries)
+    return tally.summary(stage, rows_in, kept=kept, notes=notes)
 
 
 def print_summary(summary: DataSummary) -> None:

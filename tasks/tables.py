@@ -1,11 +1,13 @@
-"""Parquet tables, the one owner of pyarrow: records in an explicit schema, and the rows of foreign files.
+"""Parquet tables: records in an explicit schema, written and read in row groups, and the rows of foreign files.
 
-The same records give the same bytes; a table appears whole or not at all; what is read is parsed at once.
+The same records give the same bytes; a table appears whole or not at all; what is read is parsed at once. A row group
+holds `ROWS_PER_GROUP` rows, so that no stage has to hold a table: it reads, maps and writes group by group.
 """
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,135 +15,181 @@ from pydantic import BaseModel, ValidationError
 
 from tasks.errors import FileInvalid, SourceInvalid
 from tasks.files import whole
-from tasks.records import ClusterMember, Example, LedgerEntry, Pair
+from tasks.records import BenchmarkItem, ClusterMember, Conflict, Example, LedgerEntry, Pair, QuarantinedRow
 
 Kind = TypeVar("Kind", bound=BaseModel)
 
-MESSAGE = pa.struct([pa.field("role", pa.string(), nullable=False), pa.field("content", pa.string(), nullable=False)])
+ROWS_PER_GROUP = 4096
+FOREIGN_ROWS_PER_BATCH = 256  # nobody promised that rows of others are small
 
+
+def _texts(*names: str) -> list[Any]:
+    return [pa.field(name, pa.string(), nullable=False) for name in names]
+
+
+MESSAGE = pa.struct(
+    [*_texts("role", "content"), pa.field("tool_calls", pa.string()), pa.field("name", pa.string())],
+)
 EXAMPLE_SCHEMA = pa.schema(
     [
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("source", pa.string(), nullable=False),
-        pa.field("role", pa.string(), nullable=False),
-        pa.field("file", pa.string(), nullable=False),
+        *_texts("id", "source", "role", "file"),
         pa.field("line", pa.int64(), nullable=False),
         pa.field("messages", pa.list_(MESSAGE), nullable=False),
+        pa.field("tools", pa.string()),
+        pa.field("repeat", pa.int64(), nullable=False),
     ]
 )
 LEDGER_SCHEMA = pa.schema(
     [
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("source", pa.string(), nullable=False),
-        pa.field("file", pa.string(), nullable=False),
+        *_texts("id", "source", "file"),
         pa.field("line", pa.int64(), nullable=False),
-        pa.field("stage", pa.string(), nullable=False),
-        pa.field("fate", pa.string(), nullable=False),
-        pa.field("rule", pa.string(), nullable=False),
-        pa.field("value", pa.string(), nullable=False),
+        *_texts("stage", "fate", "rule", "value"),
     ]
 )
-CLUSTER_SCHEMA = pa.schema([pa.field(name, pa.string(), nullable=False) for name in ("id", "cluster")])
-PAIR_SCHEMA = pa.schema(
-    [
-        pa.field("left", pa.string(), nullable=False),
-        pa.field("right", pa.string(), nullable=False),
-        pa.field("similarity", pa.float64(), nullable=False),
-    ]
+QUARANTINE_SCHEMA = pa.schema(
+    [*_texts("id", "source", "file"), pa.field("line", pa.int64(), nullable=False), *_texts("rule", "value", "text")]
 )
+CLUSTER_SCHEMA = pa.schema(_texts("id", "cluster", "anchor"))
+PAIR_SCHEMA = pa.schema([*_texts("left", "right"), pa.field("similarity", pa.float64(), nullable=False)])
+BENCHMARK_ITEM_SCHEMA = pa.schema(
+    [*_texts("benchmark"), pa.field("item", pa.int64(), nullable=False), *_texts("part", "text")]
+)
+CONFLICT_SCHEMA = pa.schema([*PAIR_SCHEMA, *_texts("left_completion", "right_completion")])
+SCHEMAS: dict[type[BaseModel], Any] = {
+    Example: EXAMPLE_SCHEMA,
+    LedgerEntry: LEDGER_SCHEMA,
+    QuarantinedRow: QUARANTINE_SCHEMA,
+    ClusterMember: CLUSTER_SCHEMA,
+    Pair: PAIR_SCHEMA,
+    Conflict: CONFLICT_SCHEMA,
+    BenchmarkItem: BENCHMARK_ITEM_SCHEMA,
+}
 
 
-def write_examples(path: Path, examples: Iterable[Example]) -> None:
-    """Write examples, one row each, in the order given."""
-    _write(path, examples, EXAMPLE_SCHEMA)
+class TableWriter(Generic[Kind]):
+    """Rows of one kind on their way to a file; they are written in full row groups whatever portions they come in."""
+
+    def __init__(self, file: Any, kind: type[Kind]) -> None:
+        self._file = file
+        self._kind = kind
+        self._waiting: list[Any] = []
+        self._rows = 0
+
+    def write(self, records: Iterable[Kind]) -> None:
+        """Append records."""
+        self.write_table(to_table(records, self._kind))
+
+    def write_table(self, table: Any) -> None:
+        """Append a pyarrow.Table of this kind's schema."""
+        self._waiting.append(table)
+        self._rows += table.num_rows
+        if self._rows >= ROWS_PER_GROUP:
+            self._flush(self._rows - self._rows % ROWS_PER_GROUP)
+
+    def close(self) -> None:
+        """Write what is left; an empty table has its schema all the same."""
+        self._flush(self._rows)
+
+    def _flush(self, rows: int) -> None:
+        table = pa.concat_tables([*self._waiting, SCHEMAS[self._kind].empty_table()]).combine_chunks()
+        if rows:
+            self._file.write_table(table.slice(0, rows), row_group_size=ROWS_PER_GROUP)
+        self._waiting = [table.slice(rows)] if rows < table.num_rows else []
+        self._rows = table.num_rows - rows
 
 
-def read_examples(path: Path) -> list[Example]:
-    """Parse a table of `write_examples`.
+@contextmanager
+def writing(path: Path, kind: type[Kind]) -> Iterator[TableWriter[Kind]]:
+    """A writer of `kind` to `path`; the file appears when the block ends without an error."""
+    with whole(path) as partial, pq.ParquetWriter(partial, SCHEMAS[kind], compression="zstd") as file:
+        writer = TableWriter(file, kind)
+        yield writer
+        writer.close()
+
+
+def write_records(path: Path, records: Iterable[Kind], kind: type[Kind]) -> None:
+    """Write records of one kind, one row each, in the order given."""
+    with writing(path, kind) as writer:
+        writer.write(records)
+
+
+def read_records(path: Path, kind: type[Kind]) -> Iterator[Kind]:
+    """Parse a table of `kind`, group by group.
 
     Raises:
         FileInvalid: it is missing, torn, or of another schema.
     """
-    return _read(path, Example, EXAMPLE_SCHEMA)
+    for group in range(count_groups(path, kind)):
+        yield from read_group(path, group, kind)
 
 
-def write_ledger(path: Path, entries: Iterable[LedgerEntry]) -> None:
-    """Write ledger entries, one row each, in the order given."""
-    _write(path, entries, LEDGER_SCHEMA)
+def read_group(path: Path, group: int, kind: type[Kind]) -> list[Kind]:
+    """Parse one row group of a table of `kind`.
+
+    Raises:
+        FileInvalid: it is torn, or a row is none of its kind.
+    """
+    return parse_table(read_group_table(path, group), kind, path)
 
 
-def read_ledger(path: Path) -> list[LedgerEntry]:
-    """Parse a table of `write_ledger`.
+def read_group_table(path: Path, group: int, columns: list[str] | None = None) -> Any:
+    """One row group as a pyarrow.Table; `columns` names those that are wanted.
+
+    Raises:
+        FileInvalid: it is torn.
+    """
+    with _reading(path) as file:
+        return file.read_row_group(group, columns=columns)
+
+
+def read_table(path: Path, kind: type[BaseModel], columns: list[str] | None = None) -> Any:
+    """A whole table as a pyarrow.Table; name the `columns` that are wanted when it may be large.
 
     Raises:
         FileInvalid: it is missing, torn, or of another schema.
     """
-    return _read(path, LedgerEntry, LEDGER_SCHEMA)
+    count_groups(path, kind)
+    with _reading(path) as file:
+        return file.read(columns=columns)
 
 
-def write_clusters(path: Path, members: Iterable[ClusterMember]) -> None:
-    """Write the cluster of every row."""
-    _write(path, members, CLUSTER_SCHEMA)
-
-
-def read_clusters(path: Path) -> dict[str, str]:
-    """The cluster of every row, by the row's id.
+def count_groups(path: Path, kind: type[BaseModel]) -> int:
+    """The number of row groups of a table of `kind`.
 
     Raises:
         FileInvalid: it is missing, torn, or of another schema.
     """
-    return {member.id: member.cluster for member in _read(path, ClusterMember, CLUSTER_SCHEMA)}
+    with _reading(path) as file:
+        found, expected = file.schema_arrow, SCHEMAS[kind]
+        if not found.equals(expected):
+            raise FileInvalid(
+                f"{path}: not a table of {kind.__name__}: found columns {', '.join(found.names)}, "
+                f"expected {', '.join(expected.names)}; remove it and run `dvc repro`"
+            )
+        return int(file.num_row_groups)
 
 
-def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
-    """Write verified pairs of near duplicates."""
-    _write(path, pairs, PAIR_SCHEMA)
-
-
-def read_pairs(path: Path) -> list[Pair]:
-    """Parse a table of `write_pairs`.
-
-    Raises:
-        FileInvalid: it is missing, torn, or of another schema.
-    """
-    return _read(path, Pair, PAIR_SCHEMA)
-
-
-def read_foreign_rows(path: Path) -> Iterator[dict[str, object]]:
-    """The rows of a Parquet file that others wrote, batch by batch.
+def count_rows(path: Path) -> int:
+    """The number of rows of a table.
 
     Raises:
-        SourceInvalid: it is torn or not Parquet.
+        FileInvalid: it is missing or torn.
     """
-    try:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches():
-                yield from batch.to_pylist()
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise SourceInvalid(f"{path}: not a readable Parquet file ({_first_line(error)}); export it again") from None
+    with _reading(path) as file:
+        return int(file.metadata.num_rows)
 
 
-def _write(path: Path, records: Iterable[BaseModel], schema: Any) -> None:
-    table = pa.Table.from_pylist([record.model_dump() for record in records], schema=schema)
-    with whole(path) as partial:
-        pq.write_table(table, partial, compression="zstd", use_dictionary=True)
+def to_table(records: Iterable[Kind], kind: type[Kind]) -> Any:
+    """Records as a pyarrow.Table of their schema."""
+    return pa.Table.from_pylist([record.model_dump() for record in records], schema=SCHEMAS[kind])
 
 
-def _read(path: Path, kind: type[Kind], schema: Any) -> list[Kind]:
-    try:
-        with pq.ParquetFile(path) as file:
-            table = file.read()
-    except FileNotFoundError:
-        raise FileInvalid(f"{path}: no such file; run `dvc repro` to make it") from None
-    except (pa.ArrowException, OSError) as error:
-        raise FileInvalid(
-            f"{path}: torn or not Parquet ({_first_line(error)}); remove it and run `dvc repro`"
-        ) from None
-    if not table.schema.equals(schema):
-        raise FileInvalid(
-            f"{path}: not a table of {kind.__name__}: found columns {', '.join(table.schema.names)}, "
-            f"expected {', '.join(schema.names)}; remove it and run `dvc repro`"
-        )
+def parse_table(table: Any, kind: type[Kind], path: Path) -> list[Kind]:
+    """The rows of a pyarrow.Table as records; `path` is where it came from.
+
+    Raises:
+        FileInvalid: a row is none of its kind.
+    """
     try:
         return [kind.model_validate(row) for row in table.to_pylist()]
     except ValidationError as error:
@@ -152,5 +200,61 @@ def _read(path: Path, kind: type[Kind], schema: Any) -> list[Kind]:
         ) from None
 
 
+def read_foreign_rows(path: Path, max_columns: int) -> Iterator[dict[str, object] | None]:
+    """The rows of a Parquet file that others wrote, batch by batch; None stands for one with a text that is no UTF-8.
+
+    Raises:
+        SourceInvalid: it is torn, not Parquet, or has more than `max_columns` columns.
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            if (found := len(file.schema_arrow)) > max_columns:
+                raise SourceInvalid(f"{path}: {found} columns, at most {max_columns}; export those that are wanted")
+            for batch in file.iter_batches(batch_size=FOREIGN_ROWS_PER_BATCH):
+                yield from _foreign_batch(batch)
+    except (pa.ArrowException, OSError) as error:
+        raise SourceInvalid(f"{path}: not a readable Parquet file ({_first_line(error)}); export it again") from None
+
+
+def _foreign_batch(batch: Any) -> Iterator[dict[str, object] | None]:
+    try:
+        yield from batch.to_pylist()
+    except UnicodeDecodeError:  # some row's; one by one it costs that row alone
+        for index in range(batch.num_rows):
+            try:
+                (row,) = batch.slice(index, 1).to_pylist()
+            except UnicodeDecodeError:
+                yield None
+            else:
+                yield row
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[Any]:
+    try:
+        with pq.ParquetFile(path) as file:
+            yield file
+    except FileNotFoundError:
+        raise FileInvalid(f"{path}: no such file; run `dvc repro` to make it") from None
+    except (pa.ArrowException, OSError) as error:
+        raise FileInvalid(
+            f"{path}: torn or not Parquet ({_first_line(error)}); remove it and run `dvc repro`"
+        ) from None
+
+
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def write_examples(path: Path, examples: Iterable[Example]) -> None:
+    """Write examples, one row each, in the order given."""
+    write_records(path, examples, Example)
+
+
+def read_examples(path: Path) -> list[Example]:
+    """Parse a table of examples that is known to be small.
+
+    Raises:
+        FileInvalid: it is missing, torn, or of another schema.
+    """
+    return list(read_records(path, Example))

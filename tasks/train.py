@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
+from datasets import Dataset, Features, Json, List, Value
 from peft import LoraConfig
 from transformers import (
-    PreTrainedTokenizerBase,
     PrinterCallback,
     TrainerCallback,
     TrainerControl,
@@ -30,14 +29,16 @@ from tasks.approvals import require_approval
 from tasks.digests import digest_path
 from tasks.entry import run_stage
 from tasks.errors import TrainingInvalid
-from tasks.files import need_disk, read_json, whole, write_json, write_jsonl, write_text
+from tasks.files import need_disk, read_json, whole, write_json, write_jsonl
 from tasks.models import base_folder, dtype_name, load_quantized, load_tokenizer, resolve_dtype, set_threads
 from tasks.params import LoraParams, Params, TrainParams, load_params
-from tasks.records import BaseRecord, Example, SupervisedExample, TrainingPoint, TrainMetrics
+from tasks.records import BaseRecord, Example, SupervisionAudit, TrainingPoint, TrainMetrics
+from tasks.supervision import IGNORED, audit, print_audit, require_sound
 from tasks.tables import read_examples
 
-IGNORED = -100  # the label of a token without loss, torch.nn.CrossEntropyLoss's default
-SHOWN_EXAMPLES = 5
+ROW_FEATURES = Features(
+    {"id": Value("string"), "prompt": List(Json()), "completion": List(Json()), "tools": Value("string")}
+)
 SCALED_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "output_multiplier", "lm_head_multiplier")
 """Configuration fields of models whose output layer is more than a product; their loss is left to TRL."""
 ADAPTER_DISK_BYTES = 200_000_000
@@ -92,44 +93,22 @@ def build_training_config(train: TrainParams, dtype: torch.dtype, scratch: Path,
 
 
 def as_dataset(examples: list[Example]) -> Dataset:
-    """TRL's conversational prompt/completion rows: the last turn is the completion, all before it the prompt."""
-    return Dataset.from_list(
-        [
-            {
-                "prompt": [message.model_dump() for message in example.messages[:-1]],
-                "completion": [example.messages[-1].model_dump()],
-            }
-            for example in examples
-        ]
-    )
+    """TRL's conversational prompt/completion rows: the last turn is the completion, all before it the prompt.
 
-
-def supervision(ids: list[str], rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> list[SupervisedExample]:
-    """What carries loss in the first rows, decoded, so that a person can see what the model is taught.
-
-    Raises:
-        TrainingInvalid: a row has no supervised token, or its supervised part does not end its turn.
+    A row stands there `repeat` times. Turns are kept as JSON: a column of nested records would give every tool call
+    the arguments of all others, as nulls, and train on another text than was counted and checked.
     """
-    audited = []
-    for example_id, row in zip(ids, rows, strict=True):
-        labels = row["labels"]
-        taught = [token for token, label in zip(row["input_ids"], labels, strict=True) if label != IGNORED]
-        masked = [token for token, label in zip(row["input_ids"], labels, strict=True) if label == IGNORED]
-        if tokenizer.eos_token_id not in taught:
-            raise TrainingInvalid(
-                f"example {example_id}: {len(taught)} supervised tokens without the stop token "
-                f"{tokenizer.eos_token!r}; raise train.max_length or shorten the example"
-            )
-        audited.append(
-            SupervisedExample(
-                id=example_id,
-                masked_text=str(tokenizer.decode(masked)),
-                supervised_text=str(tokenizer.decode(taught)),
-                tokens=len(labels),
-                supervised_tokens=len(taught),
-            )
-        )
-    return audited
+    rows = [
+        {
+            "id": example.id,
+            "prompt": [message.for_template() for message in example.messages[:-1]],
+            "completion": [example.messages[-1].for_template()],
+            "tools": example.tools,
+        }
+        for example in examples
+        for _ in range(example.repeat)
+    ]
+    return Dataset.from_list(rows, features=ROW_FEATURES)
 
 
 class Progress(TrainerCallback):  # type: ignore[misc]  # transformers is not typed enough
@@ -270,7 +249,9 @@ def history(trainer: SFTTrainer) -> list[TrainingPoint]:
     return points
 
 
-def measure(trainer: SFTTrainer, params: Params, points: list[TrainingPoint]) -> TrainMetrics:
+def measure(
+    trainer: SFTTrainer, params: Params, points: list[TrainingPoint], audited: SupervisionAudit
+) -> TrainMetrics:
     """What training did, from the trainer after its last step."""
     weights = list(trainer.model.named_parameters())
     rows = trainer.train_dataset
@@ -286,7 +267,7 @@ def measure(trainer: SFTTrainer, params: Params, points: list[TrainingPoint]) ->
         train_examples=len(rows),
         validation_examples=len(trainer.eval_dataset or ()),
         train_tokens=sum(len(ids) for ids in rows["input_ids"]),
-        supervised_tokens=sum(label != IGNORED for labels in rows["labels"] for label in labels),
+        supervised_tokens=audited.trained_tokens,
         steps=trainer.state.global_step,
         final_loss=losses[-1],
         eval_loss=eval_losses[-1] if eval_losses else None,
@@ -311,8 +292,12 @@ def main() -> None:
     validation = read_examples(paths.VALIDATION_EXAMPLES)
     set_determinism()
     set_threads(params.compute)
-    trainer = build_trainer(params, base_folder(base), examples, validation)
-    audited = supervision([example.id for example in examples], trainer.train_dataset, trainer.processing_class)
+    folder = base_folder(base)
+    trainer = build_trainer(params, folder, examples, validation)
+    audited = audit(examples, trainer, base.chat_template_digest, folder)
+    write_json(paths.SUPERVISION, audited)
+    print_audit(audited)
+    require_sound(audited)
     check_untrained(trainer)
     trainable, total = trainer.model.get_nb_trainable_parameters()
     print(f"train: {len(examples)} examples; trainable weights {trainable:,} of {total:,} ({trainable / total:.2%})")
@@ -320,16 +305,9 @@ def main() -> None:
     save_adapter(trainer, base, paths.ADAPTER)
     points = history(trainer)
     write_jsonl(paths.TRAIN_HISTORY, points)
-    write_text(paths.SUPERVISION, _as_json(audited[:SHOWN_EXAMPLES]))
-    metrics = measure(trainer, params, points)
+    metrics = measure(trainer, params, points, audited)
     write_json(paths.TRAIN_METRICS, metrics)
     print(f"train: {metrics.steps} steps, final loss {metrics.final_loss:.3f}, adapter {metrics.adapter_digest[:12]}")
-
-
-def _as_json(examples: list[SupervisedExample]) -> str:
-    return (
-        json.dumps([example.model_dump() for example in examples], sort_keys=True, indent=2, ensure_ascii=False) + "\n"
-    )
 
 
 if __name__ == "__main__":

@@ -1,90 +1,121 @@
-"""Stage `validate`: data/split/, the summaries, tasks/expectations/examples.json -> data/validate/.
+"""Stage `validate`: data/split/, the summaries, the champion, tasks/expectations/ -> data/validate/.
 
-Writes validation.json, docs/ (Data Docs) and approval.json. The one owner of Great
-Expectations: the partitions become one flat data frame, the suite is data, and a failed expectation refuses the data.
+Writes validation.json, docs/ (Data Docs), profile.json, drift.json and approval.json. The partitions become one flat
+table on the disk (`validation_parts`, `validation_table`), the suite runs over it (`validation_run`), and a failed
+expectation refuses the data. Drift is judged apart (`drift`): the approval's evidence is about the data alone, so that
+a new champion makes no training stale.
 """
 
-import json
-import logging
-import re
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+import tempfile
+from collections.abc import Sequence
+from functools import partial
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from typing import TYPE_CHECKING
 
-import great_expectations as gx
-import pandas as pd
-from great_expectations.core.run_identifier import RunIdentifier
-from great_expectations.data_context.types.base import ProgressBarsConfig
-from great_expectations.exceptions import GreatExpectationsError
-
-from tasks import paths
+from tasks import drift, paths
 from tasks.approvals import Approval, write_approval
-from tasks.clean_rules import role_order, secret, special_token
+from tasks.data_profile import CompletionCounts, build_profile
 from tasks.digests import digest_file, digest_path
 from tasks.entry import run_stage
 from tasks.errors import DataRefused, FileInvalid
-from tasks.files import read_json, whole, write_json
-from tasks.near_duplicates import normalised
-from tasks.params import CleanParams, Params, load_params
-from tasks.records import DataSummary, Example, ExpectationResult, Partition, Validation
-from tasks.split import FILES, PARTITIONS
-from tasks.tables import read_examples
+from tasks.files import read_json, write_json
+from tasks.params import Params, load_params
+from tasks.records import Champion, DataProfile, DataSummary, ExpectationResult, Partition, Validation
+from tasks.validation_parts import derive_all
+from tasks.validation_table import TABLE, count_by, filling, flagged_rows
 
-SUMMARIES = tuple(folder / paths.SUMMARY for folder in (paths.INGEST, paths.CLEAN, paths.DEDUP, paths.SPLIT))
-NO_TIME = RunIdentifier(run_name="data", run_time=datetime(2000, 1, 1, tzinfo=UTC))
-"""Data Docs carry the time of the run; a fixed one makes the same data give the same pages."""
-TIME = re.compile(r"\d{8}T\d{6}\.\d+Z")
-UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-LOGO = re.compile(r'src="https://great-expectations-web-assets[^"]*"')
-NOT_LOST = frozenset({"replay_not_needed"})
-"""Rules that set good rows aside on purpose: they do not count against `max_dropped_share`."""
-DTYPES = {
-    **dict.fromkeys(("id", "partition", "source", "role", "prompt", "completion"), "str"),
-    **dict.fromkeys(("n_messages", "prompt_chars", "completion_chars"), "int64"),
-    **dict.fromkeys(("role_order_ok", "has_special_token", "has_secret", "prompt_in_other_partition"), "bool"),
-    "train_id": "str",
-    "dropped_share": "float64",
+if TYPE_CHECKING:
+    from tasks.validation_run import Checks
+
+FILES: dict[Partition, Path] = {
+    "train": paths.TRAIN_EXAMPLES,
+    "validation": paths.VALIDATION_EXAMPLES,
+    "test": paths.TEST_EXAMPLES,
 }
+SUMMARIES = tuple(folder / paths.SUMMARY for folder in (paths.INGEST, paths.CLEAN, paths.DEDUP, paths.SPLIT))
+NOT_LOST = frozenset({"compared_only", "not_sampled", "duplicate_of_test", "replay_not_needed"})
+"""Rules that set good rows aside on purpose: they do not count against `max_dropped_share`."""
+TOLD_ROWS = 5
 
 
 def main() -> None:
     """Validate the partitions; write the evidence and the decision, then refuse if it must be.
 
     Raises:
-        DataRefused: an expectation of the suite failed.
+        DataRefused: an expectation of the suite failed, or the data has drifted too far from the champion's.
     """
     params = load_params()
-    partitions = {partition: read_examples(FILES[partition]) for partition in PARTITIONS}
     share = dropped_share([read_json(path, DataSummary) for path in SUMMARIES])
-    frame = build_frame(partitions, params.clean, share)
-    validation = validate(frame, read_suite(paths.SUITE), thresholds(params), paths.DATA_DOCS)
+    old = read_json(paths.CHAMPION, Champion).data
+    # Great Expectations takes 4 s to import: not at the top, for the processes of the pool import this module too, and
+    # beside their work, for this process waits for it.
+    Thread(target=import_module, args=("tasks.validation_run",), daemon=True).start()
+    with tempfile.TemporaryDirectory(prefix="tunegate-validate-") as folder:
+        database = Path(folder) / "examples.sqlite"
+        profile = fill(database, params, share)
+        from tasks.validation_run import Checks  # noqa: PLC0415  as said above
+
+        checks = Checks()
+        validation = check_examples(checks, database, params)
+        drifted = check_drift(checks, Path(folder) / "drift.sqlite", profile, old, params.validate_.max_drift)
+        checks.write_docs(paths.DATA_DOCS)
+    write_json(paths.DATA_PROFILE, profile)
     write_json(paths.VALIDATION, validation)
-    write_approval(paths.DATA_APPROVAL, decide(validation))
-    failures = [result for result in validation.results if not result.success]
-    print(f"validate: {len(frame):,} examples, {len(validation.results)} expectations, {len(failures)} failed")
+    write_json(paths.DRIFT, drifted)
+    write_approval(paths.DATA_APPROVAL, decide(validation, drifted))
+    failures = [result for result in (*validation.results, *drifted.results) if not result.success]
+    print(outcome(profile, validation, drifted))
     if failures:
         raise DataRefused(refusal(failures))
 
 
-def build_frame(partitions: Mapping[Partition, Sequence[Example]], params: CleanParams, share: float) -> pd.DataFrame:
-    """One row for every example, with the columns of `DTYPES`; `share` of dropped rows stands in every row."""
-    places: dict[str, set[str]] = {}
-    for partition, examples in partitions.items():
-        for example in examples:
-            places.setdefault(normalised(example.prompt), set()).add(partition)
-    rows = [
-        {
-            **_columns(example, params),
-            "partition": partition,
-            "dropped_share": share,
-            "prompt_in_other_partition": len(places[normalised(example.prompt)]) > 1,
-            "train_id": example.id if partition == "train" else None,
-        }
-        for partition, examples in partitions.items()
-        for example in examples
-    ]
-    return pd.DataFrame(rows, columns=list(DTYPES)).astype(DTYPES)
+def fill(database: Path, params: Params, share: float) -> DataProfile:
+    """Fill the flat table in `database`, batch by batch; what comes back is the data set's profile."""
+    completions = CompletionCounts()
+    derived = derive_all(FILES, params.clean, params.sources, paths.BASE_TOKENIZER, params.engine)
+    with filling(database, share) as table:
+        for part in derived:
+            table.write(part.rows)
+            completions.add(part.completions)
+    rows = count_by(database, "partition")
+    sources, tokens = (count_by(database, column) for column in ("source", "tokens"))
+    return build_profile({partition: rows[partition] for partition in FILES}, sources, tokens, completions)
+
+
+def check_examples(checks: "Checks", database: Path, params: Params) -> Validation:
+    """Run the suite of the examples over the table in `database`."""
+    from tasks.validation_run import read_suite  # noqa: PLC0415  as `main` says
+
+    flagged = partial(flagged_rows, database)
+    return checks.run(read_suite(paths.SUITE), database, TABLE, thresholds(params), flagged=flagged)
+
+
+def check_drift(
+    checks: "Checks", database: Path, new: DataProfile, old: DataProfile | None, max_drift: float
+) -> Validation:
+    """Compare with the data of the champion's run; without a champion there is nothing to expect, and it passes.
+
+    Args:
+        checks: runs the suite.
+        database: a new file for the indices.
+        new: the profile of this data.
+        old: that of the champion's data, or None.
+        max_drift: the bound on the population stability index of every column.
+    """
+    from tasks.validation_run import read_suite  # noqa: PLC0415  as `main` says
+
+    suite = read_suite(paths.DRIFT_SUITE)
+    if old is None:
+        return Validation(suite=suite.name, success=True, results=())
+    drift.write_table(database, drift.compare(new, old))
+    found = checks.run(suite, database, drift.TABLE, {"max_drift": max_drift})
+    results = tuple(
+        result if result.success else result.model_copy(update={"rows": drift.moved_most(new, old, result.subject)})
+        for result in found.results
+    )
+    return found.model_copy(update={"results": results})
 
 
 def dropped_share(summaries: Sequence[DataSummary]) -> float:
@@ -100,138 +131,62 @@ def dropped_share(summaries: Sequence[DataSummary]) -> float:
     return dropped / rows_in
 
 
-def thresholds(params: Params) -> dict[str, float]:
-    """The suite's parameters, by the names that its `$PARAMETER` entries have."""
+def thresholds(params: Params) -> dict[str, float | list[str] | None]:
+    """The suite's parameters, by the names that its `$PARAMETER` entries have; None leaves a side open."""
     return {
         "min_train_examples": params.validate_.min_train_examples,
+        "min_validation_examples": params.validate_.min_validation_examples,
+        "min_test_examples": params.validate_.min_test_examples,
         "max_dropped_share": params.validate_.max_dropped_share,
+        "max_duplicate_share": params.validate_.max_duplicate_share,
+        "max_pii_share": params.validate_.max_pii_share,
         "min_prompt_chars": params.clean.min_prompt_chars,
         "max_prompt_chars": params.clean.max_prompt_chars,
+        "min_completion_chars": params.clean.min_completion_chars,
         "max_completion_chars": params.clean.max_completion_chars,
+        "max_tokens": params.clean.max_tokens,
+        "source_names": sorted(source.name for source in params.sources),
     }
 
 
-def read_suite(path: Path) -> Any:
-    """The expectation suite in `path`, a gx.ExpectationSuite.
+def decide(validation: Validation, drifted: Validation) -> Approval:
+    """The approval, or refusal, of the partitions as they lie in data/split.
 
-    Raises:
-        FileInvalid: it is missing, no suite, or expects nothing.
+    Its evidence is what was expected of the data and what was found in it, without the champion: of another champion's
+    drift only the decision can change.
     """
-    logging.getLogger("great_expectations").setLevel(logging.CRITICAL)  # what it logs, we raise
-    try:
-        written = json.loads(path.read_text(encoding="utf-8"))
-        suite = gx.ExpectationSuite(**written)
-    except FileNotFoundError:
-        raise FileInvalid(f"{path}: no such file; restore the expectation suite from git") from None
-    except (ValueError, TypeError, GreatExpectationsError) as error:
-        raise FileInvalid(f"{path}: not an expectation suite: {error}; restore it from git") from None
-    if not suite.expectations and not written.get("expectations"):
-        raise FileInvalid(f"{path}: expects nothing, which would approve anything; restore it from git")
-    understood = {expectation.expectation_type for expectation in suite.expectations}
-    lost = [item.get("type") for item in written["expectations"] if item.get("type") not in understood]
-    if lost or len(suite.expectations) != len(
-        written["expectations"]
-    ):  # Great Expectations drops these with a log line
-        raise FileInvalid(
-            f"{path}: {len(written['expectations'])} expectations written, {len(suite.expectations)} understood; "
-            f"check type and arguments of {', '.join(map(str, lost)) or 'those that were changed last'}"
-        )
-    return suite
-
-
-def validate(frame: pd.DataFrame, suite: Any, parameters: Mapping[str, float], docs: Path | None = None) -> Validation:
-    """Run `suite` over `frame`; the condensed result has no time in it. Data Docs go to `docs`."""
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = ProgressBarsConfig(globally=False)
-    suite = context.suites.add(suite)
-    asset = context.data_sources.add_pandas("split").add_dataframe_asset("partitions")
-    definition = gx.ValidationDefinition(
-        name="data", data=asset.add_batch_definition_whole_dataframe("all"), suite=suite
-    )
-    definition = context.validation_definitions.add(definition)
-    gx_checkpoint = gx.Checkpoint(
-        name="data", validation_definitions=[definition], result_format={"result_format": "SUMMARY"}
-    )
-    outcome = context.checkpoints.add(gx_checkpoint).run(
-        batch_parameters={"dataframe": frame}, expectation_parameters=dict(parameters), run_id=NO_TIME
-    )
-    if docs is not None:
-        _write_docs(context, docs)
-    results = tuple(_condensed(result) for run in outcome.run_results.values() for result in run.results)
-    return Validation(suite=suite.name, success=all(result.success for result in results), results=results)
-
-
-def decide(validation: Validation) -> Approval:
-    """The approval, or refusal, of the partitions as they lie in data/split."""
     return Approval(
         subject="data",
         digest=digest_path(paths.SPLIT),
-        evidence={"validation": digest_file(paths.VALIDATION)},
+        evidence={"suite": digest_file(paths.SUITE), "validation": digest_file(paths.VALIDATION)},
         approved_by=f"expectation suite {validation.suite}",
-        decision="approved" if validation.success else "refused",
+        decision="approved" if validation.success and drifted.success else "refused",
+    )
+
+
+def outcome(profile: DataProfile, validation: Validation, drifted: Validation) -> str:
+    """The stage's lines on the terminal."""
+    failed = sum(not result.success for result in validation.results)
+    compared = [f"{result.subject} {result.observed}" for result in drifted.results if result.subject in drift.COLUMNS]
+    return (
+        f"validate: {sum(profile.rows.values()):,} examples, {len(validation.results)} expectations, {failed} failed\n"
+        f"validate: drift from the champion's data: {', '.join(compared) or 'no champion with a data profile yet'}"
     )
 
 
 def refusal(failures: Sequence[ExpectationResult]) -> str:
-    """Every failed expectation with what was observed, and the next move."""
-    lines = [f"  {result.subject}: {result.expectation}; observed {result.observed}" for result in failures]
-    advice = f"mend the sources or the rules of `clean`; the failing rows are shown in {paths.DATA_DOCS / 'index.html'}"
+    """Every failed expectation with what was observed and the first rows that broke it, and the next move."""
+    lines = [line for result in failures for line in _told(result)]
+    advice = (
+        f"mend the sources or the rules of `clean`, or widen the bound in params.yaml; {paths.VALIDATION} and "
+        f"{paths.DRIFT} name more rows, {paths.DATA_DOCS / 'index.html'} shows everything"
+    )
     return "\n".join([f"the data breaks {len(failures)} expectation(s):", *lines, advice])
 
 
-def _columns(example: Example, params: CleanParams) -> dict[str, Any]:
-    return {
-        "id": example.id,
-        "source": example.source,
-        "role": example.role,
-        "n_messages": len(example.messages),
-        "prompt": example.prompt,
-        "completion": example.completion,
-        "prompt_chars": len(example.prompt),
-        "completion_chars": len(example.completion),
-        "role_order_ok": role_order(example, params) is None,
-        "has_special_token": special_token(example, params) is not None,
-        "has_secret": secret(example, params) is not None,
-    }
-
-
-def _condensed(result: Any) -> ExpectationResult:
-    config = result.expectation_config
-    shown = {key: value for key, value in config.kwargs.items() if key not in {"column", "batch_id"}}
-    details = ", ".join(f"{key}={value}" for key, value in sorted(shown.items()))
-    return ExpectationResult(
-        expectation=f"{config.type}({details})",
-        subject=config.kwargs.get("column", "table"),
-        success=result.success is True,
-        observed=_observed(result.result),
-    )
-
-
-def _observed(found: Mapping[str, Any]) -> str:
-    if "unexpected_count" in found:
-        return (
-            f"{found['unexpected_count']} of {found['element_count']} unexpected, {found.get('missing_count', 0)} null"
-        )
-    if "observed_value" in found:
-        return str(found["observed_value"])
-    return "nothing: it could not be evaluated"
-
-
-def _write_docs(context: Any, folder: Path) -> None:
-    with whole(folder) as partial:
-        store = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(partial.absolute())}
-        site = {"class_name": "SiteBuilder", "store_backend": store}
-        context.add_data_docs_site("docs", {**site, "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"}})
-        context.build_data_docs(site_names=["docs"])
-        for page in sorted(partial.rglob("*.html")):
-            page.write_text(steady(page.read_text(encoding="utf-8")), encoding="utf-8")
-
-
-def steady(page: str) -> str:
-    """A page of Data Docs without what changes from run to run: the time, random ids, the logo that is fetched."""
-    ids: dict[str, str] = {}
-    page = LOGO.sub('src=""', TIME.sub("20000101T000000.000000Z", page))
-    return UUID.sub(lambda found: ids.setdefault(found[0], f"id-{len(ids)}"), page)
+def _told(result: ExpectationResult) -> list[str]:
+    lines = [f"  {result.subject}: {result.expectation}; observed {result.observed}"]
+    return [*lines, *(f"    {row}" for row in result.rows[:TOLD_ROWS])]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A Hub on 127.0.0.1 for tests: the part of the HTTP API that publishing and downloading a model use, and its faults.
+"""A Hub on 127.0.0.1 for tests: the part of the HTTP API that publishing a model and downloading use, and its faults.
 
 Written from the endpoints that huggingface_hub calls. Large files go through LFS in one part; downloads of them are
 answered with a redirect to another origin (`localhost` for `127.0.0.1`), as the real Hub does.
@@ -64,13 +64,13 @@ class Repository:
 class Fault:
     """What goes wrong at an endpoint, `times` times.
 
-    `lost`: the request takes effect and the connection closes without an answer; `hang`: no answer at all;
+    `gated`: 403; `lost`: the request takes effect and the connection closes without an answer; `hang`: no answer;
     `echo`: 500 with the caller's own headers in its message; `wait`: 429 for an hour; `bent`: stores other bytes;
     `moved`: 412, as for a stale parent; `taken`: somebody else makes the tag first.
     """
 
     endpoint: str
-    kind: Literal["500", "404", "lost", "hang", "echo", "wait", "conflict", "bent", "moved", "taken"]
+    kind: Literal["500", "404", "gated", "lost", "hang", "echo", "wait", "conflict", "bent", "moved", "taken"]
     times: int = 1
 
 
@@ -181,6 +181,7 @@ class _Handler(BaseHTTPRequestHandler):
         answers: dict[str, Callable[[], Answer]] = {
             "500": lambda: Answer(500, {"error": "injected"}),
             "404": lambda: Answer(404, {"error": "injected"}),
+            "gated": lambda: Answer(403, {"error": "Access is restricted"}, {"X-Error-Code": "GatedRepo"}),
             "echo": lambda: Answer(500, {"error": f"you sent\n{self.headers}"}),
             "wait": lambda: Answer(429, {"error": "slow down"}, {"Retry-After": "3600"}),
             "moved": lambda: Answer(412, {"error": "A commit has happened since. Please refresh and try again."}),
@@ -216,9 +217,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.state.repositories[repo_id] = repository
         raise Answer(200, url)
 
+    def _known(self, repository: Repository, revision: str) -> str:
+        commit = repository.resolve(revision)
+        if commit not in repository.commits:
+            raise Answer(404, {"error": f"Invalid rev id: {revision}"}, {"X-Error-Code": "RevisionNotFound"})
+        return commit
+
     def _info(self, repo_id: str, revision: str | None, _body: bytes) -> None:
         repository = self._repository(repo_id)
-        commit = repository.resolve(revision or "main")
+        commit = self._known(repository, revision or "main")
         siblings = [{"rfilename": name} for name in sorted(repository.commits[commit])]
         raise Answer(
             200,
@@ -237,7 +244,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _tree(self, repo_id: str, revision: str, _body: bytes) -> None:
         repository = self._repository(repo_id)
         items: list[dict[str, object]] = []
-        for name, blob in sorted(repository.commits[repository.resolve(revision)].items()):
+        for name, blob in sorted(repository.commits[self._known(repository, revision)].items()):
             item: dict[str, object] = {"type": "file", "path": name, "oid": blob.oid, "size": len(blob.content)}
             if blob.is_large:
                 item["lfs"] = {"oid": blob.sha256, "size": len(blob.content), "pointerSize": 120}
@@ -302,7 +309,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _resolve(self, repo_id: str, revision: str, name: str, _body: bytes) -> None:
         repository = self._repository(repo_id)
-        commit = repository.resolve(revision)
+        commit = self._known(repository, revision)
         blob = repository.commits[commit].get(name)
         if blob is None:
             raise Answer(404, headers={"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit})
@@ -323,17 +330,17 @@ _ID = r"([\w.-]+/[\w.-]+)"
 ROUTES: tuple[tuple[str, str, str, bool], ...] = (
     ("POST", r"/api/repos/create", "create", True),
     ("POST", r"/api/validate-yaml", "validate", True),
-    ("GET", rf"/api/models/{_ID}(?:/revision/([^/]+))?", "info", True),
+    ("GET", rf"/api/(?:models|datasets)/{_ID}(?:/revision/([^/]+))?", "info", True),
     ("GET", rf"/api/models/{_ID}/refs", "refs", True),
-    ("GET", rf"/api/models/{_ID}/tree/([^/]+)", "tree", True),
+    ("GET", rf"/api/(?:models|datasets)/{_ID}/tree/([^/]+)", "tree", True),
     ("POST", rf"/api/models/{_ID}/preupload/([^/]+)", "preupload", True),
     ("POST", rf"/api/models/{_ID}/commit/([^/]+)", "commit", True),
     ("POST", rf"/api/models/{_ID}/tag/([^/]+)", "tag", True),
     ("POST", rf"/{_ID}\.git/info/lfs/objects/batch", "batch", True),
     ("POST", rf"/{_ID}/verify", "verify", True),
     ("PUT", r"/storage/(\w+)", "put", False),
-    ("HEAD", rf"/{_ID}/resolve/([^/]+)/(.+)", "resolve", True),
-    ("GET", rf"/{_ID}/resolve/([^/]+)/(.+)", "resolve", True),
+    ("HEAD", rf"/(?:datasets/)?{_ID}/resolve/([^/]+)/(.+)", "resolve", True),
+    ("GET", rf"/(?:datasets/)?{_ID}/resolve/([^/]+)/(.+)", "resolve", True),
     ("HEAD", r"/storage/(\w+)", "storage", False),
     ("GET", r"/storage/(\w+)", "storage", False),
 )

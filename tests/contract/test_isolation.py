@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 
 from flows.reproduce import read_stages
+from tasks import paths
 from tests.contract.imports import ROOT
+from tests.unit.tiny_model import make_tokenizer
 
-CHEAP = ("ingest", "clean", "dedup", "split", "validate")
+CHEAP = ("ingest", "clean", "dedup", "benchmark_items", "split", "validate")
 
 
 def copy(source: Path, target: Path) -> None:
@@ -27,6 +29,7 @@ def files(root: Path) -> set[str]:
 
 def test_cheap_stages_need_their_deps_and_write_their_outs_and_nothing_else(tmp_path: Path) -> None:
     made = tmp_path / "made"
+    make_tokenizer().save_pretrained(made / paths.BASE_TOKENIZER)  # of the stage `base`, which is not cheap
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     for stage in (stage for stage in read_stages(ROOT) if stage.name in CHEAP):
         place = tmp_path / stage.name

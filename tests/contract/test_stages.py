@@ -52,6 +52,7 @@ def test_the_stages_are_those_of_the_line_in_its_order() -> None:
         "ingest",
         "clean",
         "dedup",
+        "benchmark_items",
         "split",
         "validate",
         "evaluate_base",

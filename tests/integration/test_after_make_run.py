@@ -13,6 +13,8 @@ from flows.run_record import RunRecord
 from tasks.digests import combine_digests, file_digests
 from tasks.files import read_jsonl
 from tasks.models import load_plain, load_tokenizer, resolve_dtype
+from tasks.records import LedgerEntry
+from tasks.tables import read_records
 from tests.integration.conftest import ROOT, dvc
 
 pytestmark = pytest.mark.slow
@@ -125,12 +127,10 @@ def adapter_in(lock: str) -> str:
 
 @pytest.mark.usefixtures("reproduced")
 def test_every_ingested_row_has_one_final_fate() -> None:
-    from tasks.tables import read_ledger  # noqa: PLC0415  needs the outputs that dvc repro restored
-
     entries = [
         entry
         for stage in ("ingest", "clean", "dedup", "split")
-        for entry in read_ledger(ROOT / f"data/{stage}/ledger.parquet")
+        for entry in read_records(ROOT / f"data/{stage}/ledger.parquet", LedgerEntry)
     ]
     final = [entry.id for entry in entries if entry.fate in {"dropped", "kept"}]
     rows = json.loads((ROOT / "data/ingest/summary.json").read_text(encoding="utf-8"))["rows_in"]
@@ -139,7 +139,9 @@ def test_every_ingested_row_has_one_final_fate() -> None:
 
 @pytest.mark.usefixtures("reproduced")
 def test_what_the_model_was_taught_ends_in_its_stop_token() -> None:
-    shown = json.loads((ROOT / "data/train/supervision.json").read_text(encoding="utf-8"))
+    audit = json.loads((ROOT / "data/train/supervision.json").read_text(encoding="utf-8"))
+    assert (audit["rows_without_trained_tokens"], audit["rows_without_stop_token"]) == (0, 0)
+    shown = audit["examples"]
     assert all("<|im_end|>" in example["supervised_text"] for example in shown)
     assert all("<|im_start|>assistant\n" in example["masked_text"] for example in shown)
 

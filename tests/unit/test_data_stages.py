@@ -12,11 +12,12 @@ import pytest
 from tasks import clean, dedup, ingest, paths, split, validate
 from tasks.approvals import Approval
 from tasks.errors import DataRefused
-from tasks.files import read_json
+from tasks.files import read_json, write_json
 from tasks.params import Benchmark, IngestParams, NamedLayout, Params, Source, TemplateLayout, load_params
-from tasks.records import DataSummary, LedgerEntry
-from tasks.tables import read_ledger
+from tasks.records import BenchmarkItem, Champion, DataSummary, LedgerEntry
+from tasks.tables import read_records, write_records
 from tests.unit.rows import CLEAN, DEDUP, SPLIT
+from tests.unit.tiny_model import make_tokenizer
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = (paths.INGEST, paths.CLEAN, paths.DEDUP, paths.SPLIT)
@@ -35,7 +36,7 @@ BENCHMARK = Benchmark(name="ticket_routing", role="target", num_fewshot=0)
 
 def source(name: str, role: Literal["train", "replay"], layout: TemplateLayout | NamedLayout) -> Source:
     path = f"{paths.SOURCES}/{name}.jsonl"
-    return Source(name=name, role=role, path=path, repo_id=None, revision=None, layout=layout)
+    return Source(name=name, role=role, path=path, sha256=None, repo_id=None, revision=None, weight=1.0, layout=layout)
 
 
 def pipeline_params() -> Params:
@@ -43,7 +44,7 @@ def pipeline_params() -> Params:
     shipped = load_params(ROOT / paths.PARAMS)
     sources = [
         source("tickets", "train", LAYOUT),
-        source("general", "replay", NamedLayout(kind="auto", system="Answer.")),
+        source("general", "replay", NamedLayout(kind="auto", system="Answer.", tools="native")),
     ]
     own = {
         "sources": sources,
@@ -82,21 +83,25 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     for stage in (ingest, clean, dedup, split, validate):
         monkeypatch.setattr(stage, "load_params", lambda: PARAMS)
-    for folder in (paths.SOURCES, paths.SUITE.parent, paths.EVALS / "ticket_routing"):
+    for folder in (paths.SOURCES, paths.SUITE.parent):
         folder.mkdir(parents=True)
-    shutil.copy(ROOT / paths.SUITE, paths.SUITE)
+    for suite in (paths.SUITE, paths.DRIFT_SUITE):
+        shutil.copy(ROOT / suite, suite)
+    write_json(paths.CHAMPION, Champion())
+    make_tokenizer().save_pretrained(paths.BASE_TOKENIZER)
     (paths.SOURCES / "tickets.jsonl").write_text("\n".join([*tickets(), '{"text": "cut']))
     replay = [json.dumps({"prompt": f"Name {n} rivers and {n} lakes.", "completion": "No."}) for n in range(30)]
     (paths.SOURCES / "general.jsonl").write_text("\n".join(replay))
-    item = {"text": "This one stands in the benchmark, word for word, alas!"}
-    (paths.EVALS / "ticket_routing/items.jsonl").write_text(json.dumps(item))
+    item = "This one stands in the benchmark, word for word, alas!"
+    items = [BenchmarkItem(benchmark="ticket_routing", item=0, part="question", text=item)]
+    write_records(paths.BENCHMARK_ITEMS / paths.ITEMS, items, BenchmarkItem)
     return tmp_path
 
 
 def run_to_split() -> list[LedgerEntry]:
     for stage in (ingest, clean, dedup, split):
         stage.main()
-    return [entry for folder in FOLDERS for entry in read_ledger(folder / paths.LEDGER)]
+    return [entry for folder in FOLDERS for entry in read_records(folder / paths.LEDGER, LedgerEntry)]
 
 
 def test_every_ingested_row_has_exactly_one_final_fate() -> None:
@@ -134,7 +139,7 @@ def test_a_second_run_writes_the_same_bytes() -> None:
 
 def test_too_few_examples_are_refused_and_the_evidence_is_written() -> None:
     run_to_split()
-    with pytest.raises(DataRefused, match=r"train_id: expect_column_unique_value_count_to_be_between.*observed \d+"):
+    with pytest.raises(DataRefused, match=r"in_train: expect_column_sum_to_be_between\(min_value=400.0\); observed 63"):
         validate.main()
     assert read_json(paths.DATA_APPROVAL, Approval).decision == "refused"
     assert (paths.DATA_DOCS / "index.html").is_file()

@@ -1,12 +1,28 @@
+import json
 import math
+from pathlib import Path
 
 import pytest
 
+from tasks import gate as gate_stage
+from tasks import paths
+from tasks.clean_scores import clean_line, clean_scores
+from tasks.digests import digest_path
 from tasks.errors import EvidenceMissing
 from tasks.evaluate_parsing import parse_scores
-from tasks.gate import judge
-from tasks.params import GateParams, Rule
-from tasks.records import Champion, Evaluation, Fingerprint, Score, Verdict
+from tasks.files import read_json, write_json
+from tasks.gate import judge, same_template, summary_lines
+from tasks.params import GateParams, Rule, load_params
+from tasks.records import (
+    Champion,
+    CleanScore,
+    ContaminatedItems,
+    Evaluation,
+    Fingerprint,
+    Score,
+    SupervisionAudit,
+    Verdict,
+)
 
 ADAPTER = "a" * 64
 
@@ -185,3 +201,110 @@ def test_a_score_is_the_mean_of_its_samples_in_item_order() -> None:
     assert found[0].per_sample == (0.0, 1.0, 1.0)
     assert found[0].value == pytest.approx(2 / 3)
     assert found[0].stderr == pytest.approx(1 / 3)
+
+
+def without(
+    seen: dict[str, tuple[int, ...]], champion: Evaluation | None = None, asked: Rule | None = None
+) -> tuple[CleanScore, ...]:
+    contaminated = ContaminatedItems(checked={"routing": 100}, seen_by_base=seen)
+    rules = gate(asked or rule(min_value=0.1))
+    return clean_scores(
+        rules, contaminated, evaluation("base", 10), evaluation("candidate", 60), Champion(evaluation=champion)
+    )
+
+
+def test_items_that_the_base_has_seen_are_left_out_of_the_clean_scores() -> None:
+    (found,) = without({"routing": tuple(range(20))}, evaluation("champion", 40))
+    assert (found.items, found.clean_items) == (100, 80)
+    assert (found.base, found.candidate, found.champion) == (0.0, 0.5, 0.25)
+    assert clean_line(found) == (
+        "routing exact_match: the base has seen 20 of 100 items; "
+        "without them base 0.0 %, candidate 50.0 %, champion 25.0 %"
+    )
+
+
+def test_a_benchmark_that_the_base_has_not_seen_has_no_clean_scores() -> None:
+    assert without({}) == ()
+    assert without({"other": (1, 2)}) == ()
+
+
+def test_a_benchmark_that_the_base_has_seen_whole_has_no_clean_figure() -> None:
+    (found,) = without({"routing": tuple(range(100))})
+    assert (found.clean_items, found.base, found.candidate, found.champion) == (0, None, None, None)
+    assert clean_line(found).endswith("has seen 100 of 100 items; without them nothing is left")
+
+
+def test_a_metric_that_was_not_measured_has_no_clean_figure() -> None:
+    (found,) = without({"routing": (1,)}, asked=rule(metric="f1", min_value=0.1))
+    assert (found.items, found.clean_items, found.candidate) == (0, 0, None)
+
+
+def test_two_rules_about_one_metric_tell_it_once() -> None:
+    contaminated = ContaminatedItems(checked={"routing": 100}, seen_by_base={"routing": (1,)})
+    asked = gate(rule(min_value=0.1), rule(min_gain_over_base=0.1))
+    found = clean_scores(asked, contaminated, evaluation("base", 10), evaluation("candidate", 60), Champion())
+    assert len(found) == 1
+
+
+def test_clean_scores_stand_in_the_lines_and_change_no_verdict() -> None:
+    asked, evaluations = rule(min_value=0.6), (evaluation("base", 10), evaluation("candidate", 60))
+    judged = judge(gate(asked), *evaluations, Champion(), ADAPTER)
+    told = judged.model_copy(update={"clean_scores": without({"routing": tuple(range(20))})})
+    assert (told.verdict, told.results) == ("passed", judged.results)
+    assert summary_lines(told) == [
+        "gate: ok      routing exact_match: 60.0 % reaches the floor of 60.0 %",
+        (
+            "gate: clean   routing exact_match: the base has seen 20 of 100 items; "
+            "without them base 0.0 %, candidate 50.0 %"
+        ),
+        "gate: PASSED",
+    ]
+
+
+def test_a_verdict_of_before_clean_scores_parses() -> None:
+    judged = judge(gate(rule(min_value=0.6)), evaluation("base", 10), evaluation("candidate", 60), Champion(), ADAPTER)
+    old = judged.model_dump(mode="json", exclude={"clean_scores"})
+    assert Verdict.model_validate_json(json.dumps(old)) == judged
+
+
+def test_the_gate_tells_clean_scores_from_the_items_that_split_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / paths.ADAPTER).mkdir(parents=True)
+    (tmp_path / paths.ADAPTER / "weights").write_text("w")
+    base, candidate = evaluation("base", 10), evaluation("candidate", 60)
+    candidate = candidate.model_copy(update={"adapter_digest": digest_path(paths.ADAPTER)})
+    write_json(paths.EVALUATE_BASE / paths.EVALUATION, base)
+    write_json(paths.EVALUATE_CANDIDATE / paths.EVALUATION, candidate)
+    write_json(paths.CHAMPION, Champion())
+    write_json(
+        paths.CONTAMINATED_ITEMS,
+        ContaminatedItems(checked={"routing": 100}, seen_by_base={"routing": tuple(range(20))}),
+    )
+    write_json(paths.SUPERVISION, audit("c"))
+    shipped = load_params(Path(__file__).parents[2] / paths.PARAMS)
+    params = shipped.model_copy(update={"gate": gate(rule(min_value=0.6))})
+    monkeypatch.setattr(gate_stage, "load_params", lambda: params)
+    gate_stage.main()
+    found = read_json(paths.VERDICT, Verdict)
+    assert (found.verdict, [score.candidate for score in found.clean_scores]) == ("passed", [0.5])
+
+
+def audit(template_digest: str) -> SupervisionAudit:
+    return SupervisionAudit(
+        rows=1, max_length=256, trained_tokens=2, fewest_trained_tokens=2, median_trained_tokens=2.0,
+        most_trained_tokens=2, rows_without_trained_tokens=0, rows_without_stop_token=0, stop_token="<end>",
+        generation_stop_tokens=(1,), template_digest=template_digest, checks=(), examples=(),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("trained", "expected"), [("c", "passed"), ("other", "refused")])
+def test_scores_under_another_chat_template_than_training_s_are_refused(trained: str, expected: str) -> None:
+    candidate = evaluation("candidate", 60)
+    passed = judge(gate(rule(min_value=0.5)), evaluation("base", 10), candidate, Champion(), ADAPTER)
+    found = same_template(passed, candidate, trained)
+    assert found.verdict == expected
+    assert [failure.split(";")[0] for failure in found.failures] == (
+        [] if expected == "passed" else ["routing: measured with chat template c, trained with other"]
+    )

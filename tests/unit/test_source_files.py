@@ -1,14 +1,16 @@
 import gzip
+import hashlib
 import json
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import zstandard
 
 from tasks.errors import SourceInvalid
 from tasks.params import Source
-from tasks.row_readers import MAX_LINE_BYTES, SourceFile
+from tasks.raw_rows import MAX_COLUMNS, MAX_ROW_BYTES, SourceFile
 from tasks.source_files import find_files, read_rows
 from tasks.strict_json import Broken
 
@@ -21,7 +23,7 @@ def rows_of(path: Path, content: bytes) -> list[tuple[int, object]]:
     return [(row.line, row.row.rule if isinstance(row.row, Broken) else row.row) for row in rows]
 
 
-def source(path: str, revision: str | None = None) -> Source:
+def source(path: str, revision: str | None = None, sha256: str | None = None) -> Source:
     return Source.model_validate(
         {
             "name": "tickets",
@@ -29,7 +31,9 @@ def source(path: str, revision: str | None = None) -> Source:
             "path": path,
             "repo_id": revision and "team/tickets",
             "revision": revision,
-            "layout": {"kind": "auto", "system": ""},
+            "sha256": sha256,
+            "weight": 1.0,
+            "layout": {"kind": "auto", "system": "", "tools": "native"},
         }
     )
 
@@ -41,8 +45,9 @@ def source(path: str, revision: str | None = None) -> Source:
         (b"  ", "blank_line"),
         (b'{"text": "\xe9"}', "invalid_utf8"),
         (b'{"text": "\xc0\xaf"}', "invalid_utf8"),
-        (b'{"text": "' + b"x" * MAX_LINE_BYTES + b'"}', "line_too_long"),
+        (b'{"text": "' + b"x" * MAX_ROW_BYTES + b'"}', "line_too_long"),
         (b'{"text": 1} trailing', "json_syntax"),
+        (b'{"text": "\0"}', "nul_byte"),
     ],
 )
 def test_a_broken_line_costs_one_row_and_keeps_its_line(tmp_path: Path, line: bytes, found: str) -> None:
@@ -51,8 +56,8 @@ def test_a_broken_line_costs_one_row_and_keeps_its_line(tmp_path: Path, line: by
 
 
 def test_a_line_of_the_largest_size_is_read(tmp_path: Path) -> None:
-    line = b'{"text": "' + b"x" * (MAX_LINE_BYTES - 12) + b'"}'
-    assert len(line) == MAX_LINE_BYTES
+    line = b'{"text": "' + b"x" * (MAX_ROW_BYTES - 12) + b'"}'
+    assert len(line) == MAX_ROW_BYTES
     assert [row for _, row in rows_of(tmp_path / "a.jsonl", line + b"\n" + line)] == [json.loads(line)] * 2
 
 
@@ -107,30 +112,122 @@ def test_parquet_rows_are_read(tmp_path: Path) -> None:
     assert [(row.line, row.row) for row in rows] == [(1, {"text": "a"}), (2, {"text": None})]
 
 
-@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.json.gz"])
-def test_compressed_files_are_read(tmp_path: Path, name: str) -> None:
-    assert rows_of(tmp_path / name, gzip.compress(ROW)) == [(1, {"text": "hello"})]
+@pytest.mark.parametrize("kind", ["jsonl", "json"])
+def test_packed_files_are_read(tmp_path: Path, kind: str) -> None:
+    assert rows_of(tmp_path / f"a.{kind}.gz", gzip.compress(ROW)) == [(1, {"text": "hello"})]
+    assert rows_of(tmp_path / f"a.{kind}.zst", zstandard.compress(ROW)) == [(1, {"text": "hello"})]
+
+
+@pytest.mark.parametrize("name", ["a.csv.gz", "a.tsv.gz"])
+def test_packed_tables_are_read(tmp_path: Path, name: str) -> None:
+    assert rows_of(tmp_path / name, gzip.compress(b"text\nhello\n")) == [(2, {"text": "hello"})]
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "message"),
+    ("name", "content", "rule"),
     [
         ("a.jsonl", b"", "empty_file"),
         ("a.jsonl", '{"a": 1}'.encode("utf-16"), "utf16_file"),
+        ("a.jsonl", '{"a": 1}'.encode("utf-16-le"), "binary_file"),
         ("a.jsonl", b"PK\x03\x04rest", "binary_file"),
-        ("a.jsonl", b'{"a": "\0"}', "binary_file"),
-        ("a.csv", b"PAR1rest", "rename it to end in .parquet"),
-        ("a.parquet", b"PAR1rest", "not a readable Parquet file"),
-        ("a.jsonl.gz", b"not gzip", "not readable as gzip"),
-        ("a.jsonl.gz", gzip.compress(ROW * 9999)[:-30], "torn|not readable as gzip"),
-        ("a.json", b"[{}, {", r"a\.json:1: not a JSON array"),
-        ("a.json", b'[{"a": "\xff"}]', r"a\.json:1: invalid_utf8"),
-        ("a.csv", b"a,a\n1,2\n", "distinct column names"),
+        ("a.jsonl", gzip.compress(ROW), "binary_file"),
+        ("a.csv", b"PAR1rest", "binary_file"),
+        ("a.parquet", b"text", "binary_file"),
+        ("a.parquet", b"PAR1rest", "parquet_torn"),
+        ("a.jsonl.gz", b"not gzip", "compressed_torn"),
+        ("a.json", b"7", "json_syntax"),
+        ("a.csv", b"a,a\n1,2\n", "csv_header"),
+        ("a.csv", b",b\n1,2\n", "csv_header"),
+        ("a.csv", b"\xff,b\n1,2\n", "csv_header"),
+        ("a.csv", b'"a\n1,2\n', "csv_header"),
+        ("a.csv", ",".join(f"c{number}" for number in range(10_000)).encode(), "csv_header"),
+        ("a.csv", b"a" * (MAX_ROW_BYTES + 1), "csv_header"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, name: str, content: bytes, message: str) -> None:
-    with pytest.raises(SourceInvalid, match=message):
-        rows_of(tmp_path / name, content)
+def test_a_file_that_cannot_be_read_is_one_row(tmp_path: Path, name: str, content: bytes, rule: str) -> None:
+    ((_, found),) = rows_of(tmp_path / name, content)
+    assert found == rule
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "line", "rule"),
+    [
+        ("a.json", b'[{"a": 1},\n{"a": 2},\n{"a', 3, "json_syntax"),
+        ("a.json", b'[{"a": 1},\n{"a": 2}]\nmore', 3, "json_syntax"),
+    ],
+)
+def test_rows_before_the_trouble_stay(tmp_path: Path, name: str, content: bytes, line: int, rule: str) -> None:
+    assert rows_of(tmp_path / name, content) == [(1, {"a": 1}), (2, {"a": 2}), (line, rule)]
+
+
+@pytest.mark.parametrize("suffix", ["gz", "zst"])
+def test_rows_before_the_tear_of_an_archive_stay(tmp_path: Path, suffix: str) -> None:
+    lines = b"".join(b'{"text": "%d %d"}\n' % (number, number * 7919 % 10_007) for number in range(50_000))
+    whole = gzip.compress(lines) if suffix == "gz" else zstandard.compress(lines)
+    *rows, (last_line, rule) = rows_of(tmp_path / f"a.jsonl.{suffix}", whole[: len(whole) // 2])
+    assert rule == "compressed_torn"
+    assert 10_000 < len(rows) < 50_000
+    assert rows == [(number + 1, {"text": f"{number} {number * 7919 % 10_007}"}) for number in range(len(rows))]
+    assert last_line == len(rows) + 1
+
+
+def test_an_invalid_element_of_an_array_costs_a_row(tmp_path: Path) -> None:
+    assert rows_of(tmp_path / "a.json", b'[{"a": "\xff"},\n{"a": 1}]') == [(1, "invalid_utf8"), (2, {"a": 1})]
+
+
+def test_an_oversized_element_of_an_array_costs_a_row(tmp_path: Path) -> None:
+    content = b'[{"a": "' + b"x" * 2 * MAX_ROW_BYTES + b'"},\n{"a": 1}]'
+    assert rows_of(tmp_path / "a.json", content) == [(1, "line_too_long"), (2, {"a": 1})]
+
+
+def test_a_row_of_ten_thousand_columns_costs_a_row(tmp_path: Path) -> None:
+    wide = json.dumps({f"c{number}": 1 for number in range(10_000)}).encode()
+    assert rows_of(tmp_path / "a.jsonl", ROW + b"\n" + wide) == [(1, {"text": "hello"}), (2, "too_many_columns")]
+
+
+def test_a_parquet_file_of_too_many_columns_is_one_row(tmp_path: Path) -> None:
+    pq.write_table(pa.table({f"c{number}": [1] for number in range(MAX_COLUMNS + 1)}), tmp_path / "a.parquet")
+    (row,) = read_rows(SourceFile(tmp_path / "a.parquet", "a.parquet"))
+    assert row.row == Broken("parquet_torn", "1001 columns, at most 1000; export those that are wanted")
+
+
+def test_a_parquet_text_that_is_no_utf8_costs_its_row(tmp_path: Path) -> None:
+    texts = pa.array([b"good", b"\xff", b"fine"], pa.binary()).view(pa.string())
+    pq.write_table(pa.table({"text": texts}), tmp_path / "a.parquet")
+    rows = list(read_rows(SourceFile(tmp_path / "a.parquet", "a.parquet")))
+    assert [row.row for row in rows] == [
+        {"text": "good"},
+        Broken("invalid_utf8", "a text of this row"),
+        {"text": "fine"},
+    ]
+
+
+def test_a_long_line_inside_a_csv_costs_what_it_swallows(tmp_path: Path) -> None:
+    long = b"x" * 2 * MAX_ROW_BYTES
+    rows = rows_of(tmp_path / "a.csv", b'text\nok\n"open\n' + long + b"\nfine\n")
+    assert rows == [(2, {"text": "ok"}), (3, "csv_syntax"), (4, "line_too_long"), (5, {"text": "fine"})]
+
+
+def test_an_open_quote_swallows_no_more_than_a_row_may_have(tmp_path: Path) -> None:
+    line = b"x" * 999 + b"\n"
+    rows = rows_of(tmp_path / "a.csv", b'text\n"open\n' + line * 3000)
+    assert rows[0] == (2, "csv_syntax")
+    assert rows[-1] == (3002, {"text": "x" * 999})
+    assert [number for number, _ in rows] == list(range(2, 3003))
+
+
+def test_a_row_of_many_cells_over_many_lines_is_given_up_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.csv_rows.MAX_ROW_BYTES", 1000)
+    rows = rows_of(tmp_path / "a.csv", b"text\n" + b'"' + b'a\n","' * 1000 + b'end"\n')
+    assert rows[:200] == [(line, "csv_syntax") for line in range(2, 202)]
+
+
+def test_a_file_without_permission_is_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_path: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("tasks.source_files.opened", refuse)
+    assert rows_of(tmp_path / "a.jsonl", ROW) == [(0, "unreadable_file")]
 
 
 def test_a_folder_gives_its_readable_files_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,30 +255,36 @@ def test_a_file_of_unknown_kind_lists_the_known_ones(tmp_path: Path, monkeypatch
         find_files(source("data/sources/rows.xlsx"))
 
 
-def test_a_hub_data_set_is_fetched_at_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: dict[str, object] = {}
-
-    def download(repo_id: str, **options: object) -> str:
-        asked.update(options, repo_id=repo_id)
-        return str(tmp_path)
-
-    monkeypatch.setattr("tasks.source_files.snapshot_download", download)
-    (tmp_path / "train.jsonl").write_bytes(ROW)
-    assert [file.shown for file in find_files(source("train.jsonl", "a" * 40))] == [
-        f"hf://datasets/team/tickets@{'a' * 40}/train.jsonl"
+def test_a_pattern_gives_the_files_that_match_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data/sources/deep/.hidden").mkdir(parents=True)
+    for name in ("a.jsonl.gz", "b.jsonl", "deep/c.jsonl.gz", "deep/.hidden/d.jsonl.gz"):
+        (tmp_path / "data/sources" / name).write_bytes(ROW)
+    assert [file.shown for file in find_files(source("data/sources/**/*.jsonl.gz"))] == [
+        "data/sources/a.jsonl.gz",
+        "data/sources/deep/c.jsonl.gz",
     ]
-    assert asked == {
-        "repo_id": "team/tickets",
-        "repo_type": "dataset",
-        "revision": "a" * 40,
-        "allow_patterns": ["train.jsonl", "train.jsonl/**"],
-    }
 
 
-def test_a_hub_that_does_not_answer_is_a_bad_source(monkeypatch: pytest.MonkeyPatch) -> None:
-    def download(_repo_id: str, **_options: object) -> str:
-        raise ConnectionError
+def test_a_pattern_that_matches_nothing_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SourceInvalid, match=r"no file that this pattern matches ends in .*\.parquet"):
+        find_files(source("data/sources/*.jsonl"))
 
-    monkeypatch.setattr("tasks.source_files.snapshot_download", download)
-    with pytest.raises(SourceInvalid, match=r"team/tickets at a{40} cannot be fetched \(ConnectionError\)"):
-        find_files(source("train.jsonl", "a" * 40))
+
+def test_a_pinned_file_is_read_from_where_it_lies(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(ROW)
+    assert [file.path for file in find_files(source(str(path), sha256=hashlib.sha256(ROW).hexdigest()))] == [path]
+
+
+def test_other_bytes_than_the_pinned_ones_are_refused_with_both_digests(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(ROW)
+    with pytest.raises(SourceInvalid, match=f"found sha256 {hashlib.sha256(ROW).hexdigest()}, expected {'0' * 64}"):
+        find_files(source(str(path), sha256="0" * 64))
+
+
+def test_a_pinned_file_that_is_missing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SourceInvalid, match=r"a\.jsonl: no such file; mend sources\.tickets\.path"):
+        find_files(source(str(tmp_path / "a.jsonl"), sha256="0" * 64))

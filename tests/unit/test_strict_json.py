@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.strict_json import Broken, parse_elements, parse_row
+from tasks.strict_json import Broken, parse_row, parse_value
 
 
 @pytest.mark.parametrize(
@@ -52,19 +52,26 @@ def test_no_text_is_an_uncaught_exception(text: str) -> None:
     assert isinstance(parse_row(text), dict | Broken)
 
 
-def test_elements_of_an_array_come_with_their_text_and_place() -> None:
-    assert parse_elements('[{"a": 1},\n 7]') == [
-        ('{"a": 1}', 1, {"a": 1}),
-        ("7", 12, Broken("not_an_object", "int")),
-    ]
+@pytest.mark.parametrize(("text", "value"), [("[1, 2]", [1, 2]), ('"a"', "a"), ("null", None)])
+def test_a_value_of_any_kind_is_read(text: str, value: object) -> None:
+    assert parse_value(text) == value
 
 
-def test_one_deep_element_does_not_cost_the_others() -> None:
-    deep = '{"a": ' + "[" * 30 + "]" * 30 + "}"
-    assert [isinstance(row, Broken) for _, _, row in parse_elements(f'[{deep}, {{"a": 1}}]')] == [True, False]
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("[NaN]", "json_non_finite"),
+        ("[", "json_syntax"),
+        (r'["\ud800"]', "lone_surrogate"),
+        ("[" * 30, "json_too_deep"),
+    ],
+)
+def test_a_broken_value_has_a_rule(text: str, rule: str) -> None:
+    value = parse_value(text)
+    assert isinstance(value, Broken)
+    assert value.rule == rule
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[1", "[1 2]", "[1,]", "[] x", "[" * 5000])
-def test_what_is_no_array_is_refused(text: str) -> None:
-    with pytest.raises(json.JSONDecodeError):
-        parse_elements(text)
+def test_a_broken_row_leaves_nothing_behind_for_the_next() -> None:
+    assert isinstance(parse_row('{"a": NaN}'), Broken)
+    assert parse_row('{"a": 1}') == {"a": 1}

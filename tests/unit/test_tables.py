@@ -1,19 +1,23 @@
 import re
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from tasks.errors import FileInvalid
-from tasks.records import ClusterMember, LedgerEntry, Pair
+from tasks.records import ClusterMember, Example, LedgerEntry, Message, Pair, QuarantinedRow
 from tasks.tables import (
-    read_clusters,
+    ROWS_PER_GROUP,
+    count_groups,
+    count_rows,
     read_examples,
-    read_ledger,
-    read_pairs,
-    write_clusters,
+    read_group,
+    read_group_table,
+    read_records,
+    to_table,
     write_examples,
-    write_ledger,
-    write_pairs,
+    write_records,
+    writing,
 )
 from tests.unit.rows import example
 
@@ -23,7 +27,9 @@ ENTRY = LedgerEntry(
 
 
 def test_examples_come_back_as_they_were_written(tmp_path: Path) -> None:
-    written = [example("a", "Ünïcode \U0001f600\0", system="Be brief."), example("b", role="replay")]
+    call = Message(role="assistant", content="", tool_calls='[{"type":"function"}]')
+    tools = example("c").model_copy(update={"messages": (call,), "tools": "[]", "repeat": 2})
+    written = [example("a", "Ünïcode \U0001f600\0", system="Be brief."), example("b", role="replay"), tools]
     write_examples(tmp_path / "examples.parquet", written)
     assert read_examples(tmp_path / "examples.parquet") == written
 
@@ -33,26 +39,47 @@ def test_no_examples_come_back_as_none(tmp_path: Path) -> None:
     assert read_examples(tmp_path / "examples.parquet") == []
 
 
-def test_ledger_entries_come_back_as_they_were_written(tmp_path: Path) -> None:
-    write_ledger(tmp_path / "ledger.parquet", [ENTRY])
-    assert read_ledger(tmp_path / "ledger.parquet") == [ENTRY]
+@pytest.mark.parametrize(
+    "record",
+    [
+        ENTRY,
+        ClusterMember(id="b", cluster="a", anchor="c"),
+        Pair(left="a", right="b", similarity=0.75),
+        QuarantinedRow(id="a", source="s", file="f", line=1, rule="r", value="v", text="t"),
+    ],
+    ids=lambda record: type(record).__name__,
+)
+def test_records_of_each_kind_come_back_as_they_were_written(
+    tmp_path: Path, record: LedgerEntry | ClusterMember | Pair | QuarantinedRow
+) -> None:
+    write_records(tmp_path / "table.parquet", [record], type(record))
+    assert list(read_records(tmp_path / "table.parquet", type(record))) == [record]
 
 
-def test_clusters_come_back_by_id(tmp_path: Path) -> None:
-    write_clusters(tmp_path / "clusters.parquet", [ClusterMember(id="b", cluster="a")])
-    assert read_clusters(tmp_path / "clusters.parquet") == {"b": "a"}
-
-
-def test_pairs_come_back_as_they_were_written(tmp_path: Path) -> None:
-    pair = Pair(left="a", right="b", similarity=0.75)
-    write_pairs(tmp_path / "pairs.parquet", [pair])
-    assert read_pairs(tmp_path / "pairs.parquet") == [pair]
-
-
-def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
-    write_examples(tmp_path / "one.parquet", [example("a")])
-    write_examples(tmp_path / "two.parquet", [example("a")])
+def test_the_same_records_give_the_same_bytes_in_whatever_portions_they_come(tmp_path: Path) -> None:
+    rows = [example(f"{number}") for number in range(ROWS_PER_GROUP + 10)]
+    write_examples(tmp_path / "one.parquet", rows)
+    with writing(tmp_path / "two.parquet", Example) as writer:
+        writer.write(rows[:7])
+        writer.write_table(to_table(rows[7:5000], Example))
+        writer.write(rows[5000:])
     assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "two.parquet").read_bytes()
+
+
+def test_a_table_is_read_group_by_group(tmp_path: Path) -> None:
+    rows = [example(f"{number}") for number in range(2 * ROWS_PER_GROUP + 1)]
+    write_examples(tmp_path / "rows.parquet", rows)
+    assert (count_groups(tmp_path / "rows.parquet", Example), count_rows(tmp_path / "rows.parquet")) == (3, 8193)
+    assert read_group(tmp_path / "rows.parquet", 2, Example) == rows[-1:]
+    assert read_group_table(tmp_path / "rows.parquet", 1, ["id"]).column("id")[0].as_py() == str(ROWS_PER_GROUP)
+    assert pq.ParquetFile(tmp_path / "rows.parquet").metadata.row_group(0).num_rows == ROWS_PER_GROUP
+
+
+def test_a_table_that_breaks_off_does_not_appear(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), writing(tmp_path / "rows.parquet", Example) as writer:  # noqa: PT012
+        writer.write([example("a")])
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_torn_table_names_its_path_and_the_next_move(tmp_path: Path) -> None:
@@ -65,10 +92,10 @@ def test_a_torn_table_names_its_path_and_the_next_move(tmp_path: Path) -> None:
 
 def test_a_missing_table_names_the_next_move(tmp_path: Path) -> None:
     with pytest.raises(FileInvalid, match="no such file; run `dvc repro`"):
-        read_ledger(tmp_path / "ledger.parquet")
+        list(read_records(tmp_path / "ledger.parquet", LedgerEntry))
 
 
 def test_a_table_of_other_records_is_refused(tmp_path: Path) -> None:
-    write_ledger(tmp_path / "ledger.parquet", [ENTRY])
+    write_records(tmp_path / "ledger.parquet", [ENTRY], LedgerEntry)
     with pytest.raises(FileInvalid, match="not a table of Example: found columns id, source, file"):
         read_examples(tmp_path / "ledger.parquet")

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from trl import SFTConfig, SFTTrainer
 
 from tasks.errors import TrainingInvalid
-from tasks.train import AnswerTrainer, Progress, check_untrained, supervision
+from tasks.train import AnswerTrainer, Progress, check_untrained
 from tests.unit.tiny_model import make_model, make_tokenizer
 
 ROWS = [
@@ -55,19 +55,6 @@ def test_the_loss_and_its_gradients_are_those_of_trl(tokenizer: PreTrainedTokeni
     assert len(our_gradients) == len(their_gradients) > 0
     for mine, other in zip(our_gradients, their_gradients, strict=True):
         torch.testing.assert_close(mine, other, atol=1e-5, rtol=1e-4)
-
-
-def test_only_the_answer_and_its_stop_token_are_supervised(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
-    made = trainer(AnswerTrainer, tokenizer, tmp_path)
-    audited = supervision(["one", "two"], made.train_dataset, tokenizer)
-    assert [example.supervised_text for example in audited] == ["billing <end>", "repair please <end>"]
-    assert audited[0].masked_text == "user route this ticket please <end> assistant"
-
-
-def test_an_answer_without_its_stop_token_is_refused(tokenizer: PreTrainedTokenizerFast) -> None:
-    rows = Dataset.from_list([{"input_ids": [2, 6], "labels": [-100, 6]}])
-    with pytest.raises(TrainingInvalid, match="example one: 1 supervised tokens without the stop token '<end>'"):
-        supervision(["one"], rows, tokenizer)
 
 
 def test_before_step_one_the_adapted_model_equals_the_base(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:

@@ -1,0 +1,82 @@
+"""What the expectation suite asks about an example, derived anew from the example alone.
+
+Cleaning's own rules are called again on what is left: a rule that let something through, and a row that came in after
+cleaning, are both found.
+"""
+
+from collections.abc import Sequence
+from hashlib import blake2b
+
+from tasks import clean_rules
+from tasks.chat_tokens import TemplateFailed
+from tasks.clean_tools import CleaningTools
+from tasks.label_sets import LabelSets
+from tasks.near_duplicates import normalised
+from tasks.records import Example
+from tasks.validation_table import Columns
+
+
+class Deriver:
+    """Derives columns with the tools of cleaning and the label sets of the sources."""
+
+    def __init__(self, tools: CleaningTools, labels: LabelSets) -> None:
+        self._tools = tools
+        self._labels = labels
+
+    def columns(self, examples: Sequence[Example], partition: str) -> list[Columns]:
+        """The columns of every example, in order."""
+        counts = self._tokens(examples)
+        return [self._of(example, partition, tokens) for example, tokens in zip(examples, counts, strict=True)]
+
+    def _tokens(self, examples: Sequence[Example]) -> list[int]:
+        """Tokens of every example in the chat template; 0 for one that the template does not take."""
+        rendered = [self._rendered(example) for example in examples]
+        return self._tools.chat.count_texts(rendered)
+
+    def _rendered(self, example: Example) -> str:
+        try:
+            return self._tools.chat.render(example)
+        except TemplateFailed:
+            return ""
+
+    def _of(self, example: Example, partition: str, tokens: int) -> Columns:
+        return Columns(
+            id=example.id,
+            source=example.source,
+            role=example.role,
+            partition=partition,
+            place=f"{example.file}:{example.line}",
+            n_messages=len(example.messages),
+            prompt_chars=len(example.prompt.strip()),
+            completion_chars=len(example.completion.strip()),
+            longest_answer_chars=longest_answer(example),
+            blank_turns=blank_turns(example),
+            tokens=tokens,
+            role_order_ok=int(not self._breaks(clean_rules.role_order, example)),
+            label_known=int(self._labels.knows(example)),
+            has_special_token=int(self._breaks(clean_rules.special_token, example)),
+            has_secret=int(self._breaks(clean_rules.secret, example)),
+            has_pii=int(self._breaks(clean_rules.pii, example)),
+            prompt_key=prompt_key(example.prompt),
+        )
+
+    def _breaks(self, rule: clean_rules.Rule, example: Example) -> bool:
+        return rule(example, self._tools) is not None
+
+
+def longest_answer(example: Example) -> int:
+    """The characters of the longest assistant turn, its tool calls included."""
+    answers = (message for message in example.messages if message.role == "assistant")
+    return max((len(answer.content) + len(answer.tool_calls or "") for answer in answers), default=0)
+
+
+def blank_turns(example: Example) -> int:
+    """How many turns of the user and the assistant say nothing; one that calls a tool says something."""
+    spoken = (message for message in example.messages if message.role in {"user", "assistant"})
+    return sum(not message.content.strip() and not message.tool_calls for message in spoken)
+
+
+def prompt_key(prompt: str) -> int:
+    """64 bits that two prompts share when they are the same but for case, punctuation and white space."""
+    digest = blake2b(normalised(prompt).encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
