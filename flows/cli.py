@@ -21,6 +21,12 @@ audit = typer.Typer(
     help="Ask about past runs.\n\nExample: [bold]tunegate audit list[/bold]",
 )
 app.add_typer(audit, name="audit")
+data = typer.Typer(
+    no_args_is_help=True,
+    help="Ask about rows: what a source holds, what became of a row, what differs.\n\n"
+    "Example: [bold]tunegate data why data/sources/tickets.jsonl:17[/bold]",
+)
+app.add_typer(data, name="data")
 
 
 def show_version(wanted: bool) -> None:  # noqa: FBT001  typer's signature
@@ -46,27 +52,41 @@ def root(
 RunId = Annotated[str | None, typer.Argument(help="A run's id or the beginning of it; the newest run when left out.")]
 
 
-@app.command()
-def run(*, release: Annotated[bool, typer.Option(help="Publish and promote the model when it passes.")] = True) -> None:
-    """Run the whole line in a worktree of its own, and put it on record.
+ParamsFile = Annotated[
+    Path | None,
+    typer.Option("--params", metavar="FILE", help="Take this file for params.yaml; yours stays as it is."),
+]
 
-    Example: [bold]tunegate run[/bold]; [bold]tunegate run --no-release[/bold] stops before publishing.
-    Exit codes: 0 passed, 2 the input is wrong, 3 refused.
+
+@app.command()
+def run(
+    *,
+    release: Annotated[bool, typer.Option(help="Publish and promote the model when it passes.")] = True,
+    until: Annotated[
+        str | None, typer.Option(metavar="STAGE", help="Stop after this stage, with what it needs; releases nothing.")
+    ] = None,
+    params_file: ParamsFile = None,
+) -> None:
+    """Run the line in a worktree of its own, and put it on record.
+
+    Example: [bold]tunegate run[/bold]; [bold]tunegate run --no-release[/bold] stops before publishing;
+    [bold]tunegate run --until validate --params other.yaml[/bold] prepares and checks the data alone.
+    Exit codes: 0 passed, or reached the stage asked for; 2 the input is wrong; 3 refused.
     """
     from flows.commands import run_command  # noqa: PLC0415  prefect takes seconds
 
-    raise typer.Exit(run_command(Path.cwd(), release=release))
+    raise typer.Exit(run_command(Path.cwd(), release=release, until=until, params_file=params_file))
 
 
 @app.command()
-def plan() -> None:
+def plan(*, params_file: ParamsFile = None) -> None:
     """Check the parameters and show which stages would run, and why.
 
-    Example: [bold]tunegate plan[/bold]
+    Example: [bold]tunegate plan[/bold]; [bold]tunegate plan --params other.yaml[/bold]
     """
     from flows.commands import plan_command  # noqa: PLC0415
 
-    plan_command(Path.cwd())
+    plan_command(Path.cwd(), params_file)
 
 
 @app.command()
@@ -117,6 +137,63 @@ def audit_show(
     from flows.commands import audit_show_command  # noqa: PLC0415
 
     audit_show_command(Path.cwd(), run_id, as_json=as_json)
+
+
+@data.command("show")
+def data_show(
+    source: Annotated[
+        str | None, typer.Argument(metavar="[SOURCE|PATH]", help="A source of the parameters, or any file or folder.")
+    ] = None,
+    *,
+    rows: Annotated[int, typer.Option("--rows", "-n", min=0, help="How many rows to show of each.")] = 3,
+    params_file: ParamsFile = None,
+) -> None:
+    """Show what a source holds: its files, layout, first rows as conversations, and broken rows; or all sources.
+
+    Example: [bold]tunegate data show support_tickets[/bold];
+    [bold]tunegate data show exports/new.csv[/bold] proposes an entry for `sources:`
+    """
+    from flows.data_commands import show_command  # noqa: PLC0415
+
+    show_command(Path.cwd(), source, rows, params_file)
+
+
+@data.command("why")
+def data_why(
+    row: Annotated[
+        str | None, typer.Argument(metavar="[ID|FILE:LINE]", help="A row's id, the beginning of it, or its place.")
+    ] = None,
+    *,
+    run_id: Annotated[
+        str | None, typer.Option("--run", help="A run's id; the newest that has rows when left out.")
+    ] = None,
+    text: Annotated[str | None, typer.Option("--text", help="Search for rows that have this text instead.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """Tell what became of a row, stage by stage, and why.
+
+    Example: [bold]tunegate data why 3f9c[/bold]; [bold]tunegate data why tickets.jsonl:17[/bold];
+    [bold]tunegate data why --text refund[/bold]
+    """
+    from flows.data_commands import why_command  # noqa: PLC0415
+
+    why_command(Path.cwd(), row, run_id, text, as_json=as_json)
+
+
+@data.command("diff")
+def data_diff(
+    run_a: Annotated[str, typer.Argument(help="A run's id or the beginning of it.")],
+    run_b: Annotated[str, typer.Argument(help="The run to compare it with.")],
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """Tell what differs in the data of two runs: rows in, out and changed, and why.
+
+    Example: [bold]tunegate data diff 20261120 20261123[/bold]
+    """
+    from flows.data_commands import diff_command  # noqa: PLC0415
+
+    diff_command(Path.cwd(), run_a, run_b, as_json=as_json)
 
 
 def main() -> None:

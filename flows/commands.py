@@ -19,13 +19,14 @@ from flows.git import repository_root, show_file
 from flows.preflight import check_input
 from flows.record import read_run, read_runs, resolve_run, run_folder
 from flows.run_record import RunRecord
+from tasks.clean_scores import clean_line
 from tasks.errors import EXIT_REFUSED, RunNotFound, WorkspaceBusy
 from tasks.files import dump_json, write_text
 from tasks.params import load_params
 from tasks.paths import PARAMS
 
 PIPE_COLUMNS = 160
-STYLES = {"passed": "green", "refused": "yellow", "crashed": "red", "cancelled": "magenta"}
+STYLES = {"passed": "green", "reached": "cyan", "refused": "yellow", "crashed": "red", "cancelled": "magenta"}
 PREFECT_SETTINGS = {
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # the display shows the lines; Prefect keeps them too
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
@@ -33,10 +34,10 @@ PREFECT_SETTINGS = {
 }
 
 
-def run_command(start: Path, *, release: bool) -> int:
+def run_command(start: Path, *, release: bool, until: str | None = None, params_file: Path | None = None) -> int:
     """Run the flow `retrain` and say how it ended; returns the exit code."""
     root = repository_root(start)
-    check_input(root, release=release)
+    check_input(root, release=release, until=until, params_file=params_file)
     if holder := workspace.lock_holder(root):
         raise WorkspaceBusy(f"{root}: another run holds this workspace ({holder}); see `tunegate status`")
     for name, value in PREFECT_SETTINGS.items():
@@ -47,13 +48,14 @@ def run_command(start: Path, *, release: bool) -> int:
     with exits_on_sigterm(), display.shown() as shown:
         shown.note(f"run {run_id}: starting Prefect")
         try:
-            retrain(str(root), run_id, release=release, return_state=True).result()
+            file = None if params_file is None else str((start / params_file).resolve())
+            retrain(str(root), run_id, release=release, until=until, params_file=file, return_state=True).result()
         except StageStopped as stopped:
             print_end(read_run(root, run_id), root)
             return stopped.run.exit_code if stopped.run.exit_code in {2, EXIT_REFUSED} else 1
     record = read_run(root, run_id)
     print_end(record, root)
-    return 0 if record.status == "passed" else EXIT_REFUSED
+    return 0 if record.status in {"passed", "reached"} else EXIT_REFUSED
 
 
 @contextmanager
@@ -77,11 +79,14 @@ def exits_on_sigterm() -> Iterator[None]:
 def print_end(record: RunRecord, root: Path) -> None:
     """The verdict, the reasons, where the release and the report are."""
     console = Console(soft_wrap=True)
-    console.print(Text(f"\nverdict: {record.status.upper()}", style=f"bold {STYLES[record.status]}"))
+    word = f"reached: {record.until}" if record.status == "reached" else f"verdict: {record.status.upper()}"
+    console.print(Text(f"\n{word}", style=f"bold {STYLES[record.status]}"))
     if record.verdict is not None:
         for result in record.verdict.results:
             mark = "ok" if result.passed else "no"
             console.print(Text(f"  {mark}  {result.benchmark} {result.metric}: {result.reason}"))
+        for clean in record.verdict.clean_scores:
+            console.print(Text(f"  clean {clean_line(clean)}"))
         for advice in record.verdict.diagnosis:
             console.print(Text(f"  try: {advice}"))
     if record.status != "passed" and (record.verdict is None or record.verdict.verdict == "passed"):
@@ -100,13 +105,14 @@ def _shown_path(location: str, root: Path) -> str:
     return str(path.relative_to(root)) if path.is_absolute() and path.is_relative_to(root) else location
 
 
-def plan_command(start: Path) -> None:
+def plan_command(start: Path, params_file: Path | None = None) -> None:
     """Validate everything that can be validated now and print which stages a run would give to dvc."""
     from flows.reproduce import checkout, read_stages, why_stale  # noqa: PLC0415
 
     root = repository_root(start)
-    params = check_input(root, release=True)
-    with workspace.preview(root) as worktree:
+    params = check_input(root, release=True, params_file=params_file)
+    text = None if params_file is None else params_file.read_text(encoding="utf-8")
+    with workspace.preview(root, text) as worktree:
         registry.write_champion(worktree, registry.champion(root, params.release.name, params.release.stage)[0])
         checkout(worktree)
         stages, stale = read_stages(worktree), why_stale(worktree)

@@ -10,16 +10,18 @@ from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from pydantic import RootModel
-
+from flows.row_tables import count_final, count_rows, entries_table
 from flows.run_record import ENDED, RunRecord, StageOutcome
 from tasks import paths
 from tasks.errors import FileInvalid
 from tasks.files import read_json, read_jsonl
 from tasks.records import (
+    Champion,
+    ContaminatedItems,
+    DataProfile,
     DataSummary,
     Sample,
-    SupervisedExample,
+    SupervisionAudit,
     TrainingPoint,
     TrainMetrics,
     Validation,
@@ -32,10 +34,6 @@ _RIGHT = 0.5
 Value = TypeVar("Value")
 
 
-class Supervision(RootModel[tuple[SupervisedExample, ...]]):
-    """The file of the supervision audit: a plain list."""
-
-
 @dataclass(frozen=True)
 class Found(Generic[Value]):
     """A file's content, or `missing`: the sentence that says why there is none."""
@@ -45,14 +43,33 @@ class Found(Generic[Value]):
 
 
 @dataclass(frozen=True)
+class Ledger:
+    """The ledgers of all data stages counted: final fates, and how many different rows they are of."""
+
+    fates: int
+    rows: int
+
+
+@dataclass(frozen=True)
 class Evidence:
-    """What the line's files say; `samples` are those of base and candidate."""
+    """What the line's files say; `samples` are those of base and candidate.
+
+    `conflicts` counts the hints of wrong labels; `champion_data` is the profile that `profile` is compared with, and
+    `docs` is the folder of Data Docs.
+    """
 
     summaries: tuple[Found[DataSummary], ...]
+    ledger: Found[Ledger]
+    conflicts: Found[int]
+    contaminated: Found[ContaminatedItems]
     validation: Found[Validation]
+    drift: Found[Validation]
+    profile: Found[DataProfile]
+    champion_data: DataProfile | None
+    docs: Path | None
     metrics: Found[TrainMetrics]
     history: Found[tuple[TrainingPoint, ...]]
-    supervision: Found[tuple[SupervisedExample, ...]]
+    supervision: Found[SupervisionAudit]
     base_samples: Found[tuple[Sample, ...]]
     candidate_samples: Found[tuple[Sample, ...]]
 
@@ -94,13 +111,43 @@ def read_evidence(record: RunRecord, workspace: Path) -> Evidence:
             found(stage, partial(read_json, workspace / folder / paths.SUMMARY, DataSummary))
             for stage, folder in DATA_STAGES.items()
         ),
+        ledger=found("split", lambda: read_ledger(workspace)),
+        conflicts=found("dedup", lambda: count_rows(workspace / paths.DEDUP / paths.CONFLICTS)),
+        contaminated=found("split", lambda: read_json(workspace / paths.CONTAMINATED_ITEMS, ContaminatedItems)),
+        drift=found("validate", lambda: read_json(workspace / paths.DRIFT, Validation)),
+        profile=found("validate", lambda: read_json(workspace / paths.DATA_PROFILE, DataProfile)),
+        champion_data=champion_data(workspace),
+        docs=data_docs(record, workspace),
         validation=found("validate", lambda: read_json(workspace / paths.VALIDATION, Validation)),
         metrics=found("train", lambda: read_json(workspace / paths.TRAIN_METRICS, TrainMetrics)),
         history=found("train", lambda: tuple(read_jsonl(workspace / paths.TRAIN_HISTORY, TrainingPoint))),
-        supervision=found("train", lambda: read_json(workspace / paths.SUPERVISION, Supervision).root),
+        supervision=found("train", lambda: read_json(workspace / paths.SUPERVISION, SupervisionAudit)),
         base_samples=found("evaluate_base", lambda: samples(paths.EVALUATE_BASE)),
         candidate_samples=found("evaluate_candidate", lambda: samples(paths.EVALUATE_CANDIDATE)),
     )
+
+
+def read_ledger(workspace: Path) -> Ledger:
+    """Count the final fates over the ledgers of all data stages.
+
+    Raises:
+        FileInvalid: a ledger is missing or torn.
+    """
+    return Ledger(*count_final(entries_table([workspace / folder / paths.LEDGER for folder in DATA_STAGES.values()])))
+
+
+def champion_data(workspace: Path) -> DataProfile | None:
+    """What the data of the champion's run looked like; None when there is no champion, or its run kept no profile."""
+    try:
+        return read_json(workspace / paths.CHAMPION, Champion).data
+    except FileInvalid:
+        return None
+
+
+def data_docs(record: RunRecord, workspace: Path) -> Path | None:
+    """The folder of Data Docs that this run wrote."""
+    folder = workspace / paths.DATA_DOCS
+    return folder if not why_missing(record, "validate") and (folder / "index.html").is_file() else None
 
 
 def _found(record: RunRecord, stage: str, workspace: Path, read: Callable[[], Value]) -> Found[Value]:
@@ -123,6 +170,8 @@ def why_missing(record: RunRecord, stage: str) -> str:
     if own.outcome != "not_run":
         return f"The stage {stage} {_ENDS[own.outcome]}."
     stop = next((other for other in record.stages if other.outcome in _ENDS), None)
+    if stop is None and record.until is not None:
+        return f"The stage {stage} did not run: the run was asked to stop after {record.until}."
     if stop is None:
         return f"The stage {stage} did not run: the run ended before it."
     return f"The stage {stage} did not run: {stop.name} {_ENDS[stop.outcome]} before it."

@@ -32,6 +32,14 @@ def git(root: Path, *arguments: str, stdin: str | None = None) -> str:
     return done.stdout.strip()
 
 
+def with_file(root: Path, tree: str, name: str, text: str) -> str:
+    """The tree that `tree` becomes with `text` as the file `name` at its top; index and working tree are left alone."""
+    blob = git(root, "hash-object", "-w", "--stdin", stdin=text)
+    entries = [entry for entry in git(root, "ls-tree", "-z", tree).split("\0") if entry]
+    others = [entry for entry in entries if entry.split("\t", 1)[1] != name]
+    return git(root, "mktree", "-z", stdin="\0".join([*others, f"100644 blob {blob}\t{name}"]) + "\0")
+
+
 def repository_root(start: Path) -> Path:
     """The root of the working tree that `start` lies in.
 

@@ -206,6 +206,35 @@ def _paint_bar(axes: Axes, row: int, bar: FlowBar, total: int) -> None:
     axes.text(1.0, row, f"{sign}{bar.end - bar.start:,}", transform=_right_of(axes), va="center", fontweight=weight)
 
 
+def plot_shares(title: str, ours: dict[str, float], champion: dict[str, float] | None, width: int) -> str:
+    """The share of rows by value, as bars; the champion's shares are squares beside them."""
+    names = share_names(ours, champion or {})
+    theirs = champion or {}
+    labels, letters = (160, 25) if width > 500 else (112, 17)
+    height = 26 + 24 * len(names)
+
+    def paint(figure: Figure) -> None:
+        axes = _axes(figure, width, height, (labels, 6, width - labels - 70, height - 12))
+        longest = max([*ours.values(), *theirs.values(), 0.01])
+        _bar_rows(axes, [_fitted(name, letters) for name in names], longest)
+        for row, name in enumerate(names):
+            axes.barh(row, ours.get(name, 0.0), height=0.6, color=CANDIDATE, clip_on=False)
+            if champion is not None:
+                axes.plot([theirs.get(name, 0.0)], [row], "s", color=CHAMPION, markersize=7, mew=0, clip_on=False)
+            axes.text(1.0, row, share(ours.get(name, 0.0)), transform=_right_of(axes), va="center", fontsize=11)
+
+    return draw(title, width, height, paint)
+
+
+def share_names(ours: dict[str, float], champion: dict[str, float], most: int = 14) -> list[str]:
+    """The values to show: those that begin with a number in its order, others by share; the smallest are left out."""
+    names = sorted({*ours, *champion}, key=lambda name: (-max(ours.get(name, 0.0), champion.get(name, 0.0)), name))[
+        :most
+    ]
+    numbers = {name: int(found[0]) for name in names if (found := re.search(r"\d+", name))}
+    return sorted(names, key=numbers.__getitem__) if len(numbers) == len(names) else names
+
+
 def plot_timings(stages: Sequence[StageRecord], width: int) -> str:
     """Wall time of every stage, with its outcome in words."""
     labels, letters, notes = (140, 22, 130) if width > 500 else (112, 18, 116)

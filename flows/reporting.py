@@ -4,24 +4,28 @@ The page is built from the run record and the line's files alone; every text fro
 from anywhere, and the same input gives the same bytes.
 """
 
-import json
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
-from pydantic import JsonValue
 
 from flows import plots, wording
 from flows.evidence import DATA_STAGES, Evidence, Flips, flips, read_evidence, why_missing
+from flows.rules import meaning
 from flows.run_record import RunRecord, ScoreLine
 from tasks.files import write_text
-from tasks.records import DataSummary, Verdict
+from tasks.records import DataProfile, DataSummary, Verdict
 
 SHOWN_FLIPS = 10
+SHOWN_BROKEN_ROWS = 20
+DOCS_LINK = "data_docs/index.html"
+"""Data Docs are kept beside the page where the user finds it; the committed page only links to them."""
+ALARM = "alarm:"
 WIDE, NARROW = 840, 330
+PROFILED = {"tokens": "Rows by length in tokens", "source": "Rows by source", "completion": "Rows by answer"}
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -78,7 +82,7 @@ def render_report(record: RunRecord, evidence: Evidence) -> str:
     )  # fmt: skip
     environment.filters.update(
         share=wording.share, points=wording.points, condition=wording.condition, seconds=wording.seconds,
-        moment=wording.moment, cut=wording.cut,
+        moment=wording.moment, cut=wording.cut, meaning=meaning,
     )  # fmt: skip
     summaries = [found.value for found in evidence.summaries if found.value is not None]
     return environment.get_template("report.html.j2").render(
@@ -89,9 +93,12 @@ def render_report(record: RunRecord, evidence: Evidence) -> str:
         pictures=pictures(record, evidence, summaries),
         summaries=summaries,
         rows=count_rows(summaries),
+        alarms=alarms(summaries),
+        docs_link=DOCS_LINK if evidence.docs is not None else "",
         changed=changed_answers(record, evidence),
         shown_flips=SHOWN_FLIPS,
-        params=[(name, list(flattened(value, ""))) for name, value in record.params.items()],
+        shown_broken_rows=SHOWN_BROKEN_ROWS,
+        params=[(name, list(wording.flattened(value, ""))) for name, value in record.params.items()],
         missing=missing_sentences(record, evidence),
     )
 
@@ -107,9 +114,18 @@ def pictures(record: RunRecord, evidence: Evidence, summaries: list[DataSummary]
         drawn["learning_rate"] = _picture(lambda width: plots.plot_learning_rate(history, width))
     if summaries:
         drawn["ledger"] = _picture(lambda width: plots.plot_ledger(summaries, width))
+    if evidence.profile.value is not None:
+        for column in PROFILED:
+            if shares := evidence.profile.value.shares.get(column):
+                drawn[column] = _share_picture(column, shares, evidence.champion_data)
     if record.stages:
         drawn["timings"] = _picture(lambda width: plots.plot_timings(record.stages, width))
     return drawn
+
+
+def _share_picture(column: str, shares: dict[str, float], champion: DataProfile | None) -> Picture:
+    theirs = None if champion is None else champion.shares.get(column)
+    return _picture(lambda width: plots.plot_shares(PROFILED[column], shares, theirs, width))
 
 
 def _picture(plot: "plots.Plot") -> Picture:
@@ -148,6 +164,16 @@ def count_rows(summaries: list[DataSummary]) -> Rows | None:
     return Rows(first.rows_in, dropped, last.rows_out, complete)
 
 
+def alarms(summaries: Sequence[DataSummary]) -> list[tuple[str, str]]:
+    """The stage and the text of every alarm that a data stage raised."""
+    return [
+        (summary.stage, note.removeprefix(ALARM).strip())
+        for summary in summaries
+        for note in summary.notes
+        if note.startswith(ALARM)
+    ]
+
+
 def changed_answers(record: RunRecord, evidence: Evidence) -> list[Flips]:
     """The benchmark items whose answer turned right or wrong, benchmark by benchmark."""
     base, candidate = evidence.base_samples.value, evidence.candidate_samples.value
@@ -182,20 +208,6 @@ def missing_sentences(record: RunRecord, evidence: Evidence) -> dict[str, str]:
 
 def _first(*sentences: str) -> str:
     return next((sentence for sentence in sentences if sentence), "")
-
-
-def flattened(value: JsonValue, name: str) -> Iterator[tuple[str, str]]:
-    """Dotted names and texts of the leaves of a parameter; a list of plain values is one leaf."""
-    if isinstance(value, dict) and value:
-        for key, inner in value.items():
-            yield from flattened(inner, f"{name}.{key}" if name else key)
-    elif isinstance(value, list) and any(isinstance(inner, dict | list) for inner in value):
-        for place, inner in enumerate(value):
-            yield from flattened(inner, f"{name}[{place}]")
-    elif isinstance(value, list):
-        yield name, ", ".join(str(inner) for inner in value)
-    else:
-        yield name, value if isinstance(value, str) else json.dumps(value)
 
 
 def markdown_verdict(verdict: Verdict) -> str:

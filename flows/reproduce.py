@@ -6,6 +6,7 @@ that this module names to it.
 
 import contextlib
 import ctypes
+import difflib
 import json
 import os
 import queue
@@ -15,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -68,6 +69,30 @@ class StageRun:
 
 class StageTimeout(TunegateError):
     """A stage ran longer than `run.stage_timeout_seconds`; it was stopped."""
+
+
+class StageUnknown(TunegateError):
+    """A stage was named that dvc.yaml does not have."""
+
+
+def stages_up_to(stages: Sequence[Stage], until: str) -> list[Stage]:
+    """The stage `until` and those that it needs, directly or through others, in the order of `stages`.
+
+    Raises:
+        StageUnknown: there is no stage of that name; the message names the nearest.
+    """
+    by_name = {stage.name: stage for stage in stages}
+    if until not in by_name:
+        near = difflib.get_close_matches(until, by_name, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise StageUnknown(f"dvc.yaml has no stage {until!r}; {hint}it has {', '.join(by_name)}")
+    waiting, needed = [until], {until}
+    while waiting:
+        for name in _needs(by_name[waiting.pop()], by_name):
+            if name not in needed:
+                needed.add(name)
+                waiting.append(name)
+    return [stage for stage in stages if stage.name in needed]
 
 
 def read_stages(root: Path) -> list[Stage]:

@@ -4,6 +4,7 @@ It holds no science: stages are reproduced, verdict files are read, and only wha
 """
 
 import contextlib
+import shutil
 import time
 from pathlib import Path
 from typing import Any, Literal
@@ -14,10 +15,20 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from flows import display, record, registry, workspace
+from flows.evidence import data_docs
 from flows.record import Progress
 from flows.release import identical_release, register_and_promote, release_flow
-from flows.reporting import markdown_verdict, score_table, write_report
-from flows.reproduce import Stage, StageRun, StageTimeout, checkout, read_stages, reproduce_stage, why_stale
+from flows.reporting import DOCS_LINK, markdown_verdict, score_table, write_report
+from flows.reproduce import (
+    Stage,
+    StageRun,
+    StageTimeout,
+    checkout,
+    read_stages,
+    reproduce_stage,
+    stages_up_to,
+    why_stale,
+)
 from flows.run_record import ReleaseRecord, RunRecord, StageRecord
 from flows.workspace import RunPlace
 from tasks import paths
@@ -135,12 +146,15 @@ def _stage_record(
 
 
 def run_line(place: RunPlace, params: Params, progress: Progress, *, release: bool) -> None:
-    """The line in order; stops after the gate when it refused.
+    """The line in order, or the part of it that `progress.until` needs; stops after the gate when it refused.
 
     dvc is asked once what is stale; a stage is given to it when it is, or when a stage before it moved.
     """
+    stages = read_stages(place.worktree)
+    if progress.until is not None:
+        stages = stages_up_to(stages, progress.until)
     stale, moved = set(why_stale(place.worktree)), list[str]()
-    for stage in read_stages(place.worktree):
+    for stage in stages:
         is_current = stage.name not in stale and not stage.deps_among(moved)
         run_stage(place, stage, params.run, progress, is_current=is_current)
         if progress.stages[-1].outcome in MOVED:
@@ -150,6 +164,9 @@ def run_line(place: RunPlace, params: Params, progress: Progress, *, release: bo
             if verdict.verdict == "refused":
                 progress.status, progress.reason = "refused", "; ".join(verdict.failures)
                 return
+    if progress.until is not None:
+        progress.status, progress.reason = "reached", f"stopped after {progress.until}, as asked; nothing was released"
+        return
     progress.status, progress.reason = "passed", "every rule of the gate holds and the merged model matches the adapter"
     if release:
         publish_or_reuse(place, params, progress)
@@ -170,7 +187,13 @@ def publish_or_reuse(place: RunPlace, params: Params, progress: Progress) -> Non
 
 @flow(name="retrain", log_prints=False)
 def retrain(
-    root: str, run_id: str, trigger: Literal["manual", "schedule"] = "manual", *, release: bool = True
+    root: str,
+    run_id: str,
+    trigger: Literal["manual", "schedule"] = "manual",
+    *,
+    release: bool = True,
+    until: str | None = None,
+    params_file: str | None = None,
 ) -> State[Any]:
     """Retrain once in a worktree of its own.
 
@@ -179,15 +202,18 @@ def retrain(
         run_id: the id that `flows.workspace.new_run_id` made.
         trigger: who asked.
         release: whether a passed model is published and promoted.
+        until: the stage to stop after; such a run is never released.
+        params_file: a file whose text the run takes for params.yaml.
 
     Returns:
-        `Completed`, named Passed or Refused; a crash raises, after its record was committed.
+        `Completed`, named Passed, Reached or Refused; a crash raises, after its record was committed.
     """
     home = Path(root)
     with workspace.lock(home):
         recover(home)
-        place = workspace.open_place(home, run_id)
-        progress = Progress(started_at=record.now(), trigger=trigger)
+        text = None if params_file is None else Path(params_file).read_text(encoding="utf-8")
+        place = workspace.open_place(home, run_id, text)
+        progress = Progress(started_at=record.now(), trigger=trigger, until=until)
         try:
             attempt(place, progress, release=release)
         finally:
@@ -267,6 +293,8 @@ def keep_report(place: RunPlace, run_record: RunRecord) -> None:
     kept = place.root / workspace.REPORTS / place.run_id / "report.html"
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_bytes(report.read_bytes())
+    if (docs := data_docs(run_record, place.worktree)) is not None:
+        shutil.copytree(docs, kept.parent / Path(DOCS_LINK).parent, dirs_exist_ok=True)
 
 
 def params_or_none(place: RunPlace) -> Params | None:

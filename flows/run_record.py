@@ -8,7 +8,8 @@ from tasks.approvals import Approval
 from tasks.files import parse_json
 from tasks.records import Parity, Record, Verdict
 
-RunStatus = Literal["passed", "refused", "crashed", "cancelled"]
+RunStatus = Literal["passed", "reached", "refused", "crashed", "cancelled"]
+"""`reached` is a run that was asked to go to a stage and no further: nothing was judged as a whole or released."""
 StageOutcome = Literal["executed", "restored", "unchanged", "refused", "failed", "cancelled", "not_run"]
 ENDED: frozenset[StageOutcome] = frozenset({"executed", "restored", "unchanged", "refused"})
 """Outcomes of a stage that came to its end, so that its outputs are this run's."""
@@ -58,6 +59,7 @@ class ReleaseRecord(Record):
 class RunRecord(Record):
     """Everything that is known about one run, the refused and the crashed ones included.
 
+    `until` is the stage that the run was asked to stop after, None for the whole line.
     `base_commit` is the commit that the user was on; `snapshot_commit` is what ran, with `changed_files` when the
     workspace was `dirty`. Times are ISO 8601 in UTC. `packages` maps distributions to versions.
     """
@@ -87,6 +89,7 @@ class RunRecord(Record):
     approvals: dict[str, Approval]
     release: ReleaseRecord | None
     prefect: dict[str, str]
+    until: str | None = None
 
     def stage(self, name: str) -> StageRecord | None:
         """The stage of that name, or None."""

@@ -1,6 +1,10 @@
 """How the report and the Prefect artifacts write numbers, times and conditions."""
 
+import json
+from collections.abc import Iterator
 from datetime import datetime
+
+from pydantic import JsonValue
 
 CONDITIONS = {
     "min_value": "score at least",
@@ -56,3 +60,29 @@ def between(start: str, end: str) -> str:
 def cut(text: str, most: int = 700) -> str:
     """`text`, shortened for a reader, saying how much was left out."""
     return text if len(text) <= most else f"{text[:most]}… ({len(text) - most:,} more characters)"
+
+
+def flattened(value: JsonValue, name: str) -> Iterator[tuple[str, str]]:
+    """Dotted names and texts of the leaves of a parameter; a list of plain values is one leaf."""
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from flattened(inner, f"{name}.{key}" if name else key)
+    elif isinstance(value, list) and any(isinstance(inner, dict | list) for inner in value):
+        for place, inner in enumerate(value):
+            yield from flattened(inner, f"{name}[{place}]")
+    elif isinstance(value, list):
+        yield name, ", ".join(str(inner) for inner in value)
+    else:
+        yield name, value if isinstance(value, str) else json.dumps(value)
+
+
+def file_size(size_bytes: int) -> str:
+    """A file's size: `812 B`, `4.2 MB`."""
+    if size_bytes < 1000:
+        return f"{size_bytes} B"
+    value = float(size_bytes)
+    for unit in ("kB", "MB"):
+        value /= 1000
+        if value < 1000:
+            return f"{value:.1f} {unit}"
+    return f"{value / 1000:.1f} GB"

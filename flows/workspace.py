@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from flows.git import common_folder, git, identity
+from flows.git import common_folder, git, identity, with_file
 from tasks.errors import WorkspaceBusy
 from tasks.files import write_text
+from tasks.paths import PARAMS
 
 STATE = Path(".tunegate")
 WORKTREES = STATE / "worktrees"
@@ -93,25 +94,29 @@ def lock_holder(root: Path) -> str | None:
     return None
 
 
-def snapshot(root: Path, run_id: str) -> tuple[str, tuple[str, ...]]:
+def snapshot(root: Path, run_id: str, params: str | None = None) -> tuple[str, tuple[str, ...]]:
     """The commit that a run starts from, and the tracked files that differ from HEAD.
 
-    With uncommitted changes it is a new commit on top of HEAD that holds them (`git stash create` makes its tree and
-    leaves the index and the working tree alone); without, it is HEAD.
+    With uncommitted changes, or with a text for params.yaml in `params`, it is a new commit on top of HEAD that holds
+    them (`git stash create` makes its tree and leaves the index and the working tree alone); without, it is HEAD.
     """
-    head = git(root, "rev-parse", "HEAD")
-    if not git(root, "status", "--porcelain", "--untracked-files=no"):  # `stash create` fails on files merely touched
+    head, tree = git(root, "rev-parse", "HEAD"), git(root, "rev-parse", "HEAD^{tree}")
+    wanted = tree
+    if git(root, "status", "--porcelain", "--untracked-files=no"):  # `stash create` fails on files merely touched
+        stash = git(root, "stash", "create", f"tunegate {run_id}")
+        wanted = git(root, "rev-parse", f"{stash}^{{tree}}")
+    if params is not None:
+        wanted = with_file(root, wanted, str(PARAMS), params)
+    if wanted == tree:
         return head, ()
-    stash = git(root, "stash", "create", f"tunegate {run_id}")
-    changed = tuple(git(root, "diff", "--name-only", head, stash).splitlines())
+    changed = tuple(git(root, "diff", "--name-only", head, wanted).splitlines())
     message = f"Snapshot of uncommitted changes for run {run_id}"
-    made = git(root, *identity(root), "commit-tree", f"{stash}^{{tree}}", "-p", head, "-m", message)
-    return made, changed
+    return git(root, *identity(root), "commit-tree", wanted, "-p", head, "-m", message), changed
 
 
-def open_place(root: Path, run_id: str) -> RunPlace:
-    """Make the worktree of a new run on its branch, sharing the DVC cache of `root`."""
-    start, changed = snapshot(root, run_id)
+def open_place(root: Path, run_id: str, params: str | None = None) -> RunPlace:
+    """Make the worktree of a new run on its branch, sharing the DVC cache of `root`; `params` replaces params.yaml."""
+    start, changed = snapshot(root, run_id, params)
     worktree = root / WORKTREES / run_id
     place = RunPlace(root, worktree, run_id, git(root, "rev-parse", "HEAD"), start, changed)
     git(root, "worktree", "add", "--quiet", "-b", place.branch, str(worktree), start)
@@ -120,9 +125,9 @@ def open_place(root: Path, run_id: str) -> RunPlace:
 
 
 @contextmanager
-def preview(root: Path) -> Iterator[Path]:
+def preview(root: Path, params: str | None = None) -> Iterator[Path]:
     """A worktree as a run would start in, for as long as the caller looks at it; no branch, no record."""
-    start, _ = snapshot(root, "preview")
+    start, _ = snapshot(root, "preview", params)
     (root / STATE).mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="plan-", dir=root / STATE) as folder:
         worktree = Path(folder) / "worktree"
@@ -136,17 +141,22 @@ def preview(root: Path) -> Iterator[Path]:
 
 def share_cache(root: Path, worktree: Path) -> None:
     """Point the worktree's DVC at the cache of `root`, by an absolute path in its own local configuration."""
-    settings, found = configparser.ConfigParser(interpolation=None), configparser.ConfigParser(interpolation=None)
+    settings = configparser.ConfigParser(interpolation=None)
     settings.read(root / ".dvc" / "config.local", encoding="utf-8")
-    found.read([root / ".dvc" / "config", root / ".dvc" / "config.local"], encoding="utf-8")
-    folder = found.get("cache", "dir", fallback="cache")
     if not settings.has_section("cache"):
         settings.add_section("cache")
-    settings.set("cache", "dir", str((root / ".dvc" / folder).resolve()))
+    settings.set("cache", "dir", str(cache_folder(root)))
     local = worktree / ".dvc" / "config.local"
     local.touch(mode=0o600)  # it may hold the credentials of a remote
     with local.open("w", encoding="utf-8") as file:
         settings.write(file)
+
+
+def cache_folder(root: Path) -> Path:
+    """The DVC cache of `root`, as an absolute path."""
+    found = configparser.ConfigParser(interpolation=None)
+    found.read([root / ".dvc" / "config", root / ".dvc" / "config.local"], encoding="utf-8")
+    return (root / ".dvc" / found.get("cache", "dir", fallback="cache")).resolve()
 
 
 def commit_all(place: RunPlace, message: str, paths: list[str]) -> str:

@@ -3,7 +3,6 @@
 Nothing here was measured. `python -m tests.flows.fake_run FOLDER` writes three pages to FOLDER.
 """
 
-import json
 import math
 import sys
 from pathlib import Path
@@ -13,26 +12,34 @@ from flows.run_record import ReleaseRecord, RunRecord, ScoreLine, StageRecord
 from tasks import paths
 from tasks.approvals import Approval
 from tasks.digests import digest_text
-from tasks.files import write_json, write_jsonl, write_text
+from tasks.files import write_json, write_jsonl
 from tasks.records import (
+    Champion,
     Comparison,
+    Conflict,
+    ContaminatedItems,
+    DataProfile,
     DataSummary,
     ExpectationResult,
+    LedgerEntry,
     Parity,
     RuleResult,
     Sample,
     SupervisedExample,
+    SupervisionAudit,
+    SupervisionCheck,
     TrainingPoint,
     TrainMetrics,
     Validation,
     Verdict,
 )
+from tasks.tables import write_records
 
 STAGES = (
-    "base", "ingest", "clean", "dedup", "split", "validate", "evaluate_base", "train", "evaluate_candidate", "gate",
-    "merge",
+    "base", "ingest", "clean", "dedup", "benchmark_items", "split", "validate", "evaluate_base", "train",
+    "evaluate_candidate", "gate", "merge",
 )  # fmt: skip
-SECONDS = (0.4, 2.1, 3.3, 4.8, 2.9, 6.2, 48.0, 171.4, 51.7, 2.2, 19.5)
+SECONDS = (0.4, 2.1, 3.3, 4.8, 1.2, 2.9, 6.2, 48.0, 171.4, 51.7, 2.2, 19.5)
 PARAMS = {
     "base_model": {"name": "HuggingFaceTB/SmolLM2-135M-Instruct", "dtype": "bfloat16"},
     "sources": [
@@ -224,11 +231,17 @@ def write_workspace(root: Path) -> None:
     """Write the files of a whole run below `root`."""
     for summary in fake_summaries():
         write_json(root / "data" / summary.stage / paths.SUMMARY, summary)
+        write_records(root / "data" / summary.stage / paths.LEDGER, fake_ledger(summary), LedgerEntry)
+    conflict = Conflict(left="a", right="b", similarity=1.0, left_completion="billing", right_completion="sales")
+    write_records(root / paths.DEDUP / paths.CONFLICTS, [conflict], Conflict)
+    seen = ContaminatedItems(checked={"general_knowledge": 160, "ticket_routing": 240}, seen_by_base={})
+    write_json(root / paths.CONTAMINATED_ITEMS, seen)
     write_json(root / paths.VALIDATION, fake_validation())
+    write_json(root / paths.DRIFT, Validation(suite="drift", success=True, results=()))
+    write_json(root / paths.DATA_PROFILE, fake_profile(tokens=0.6))
     write_json(root / paths.TRAIN_METRICS, fake_metrics())
     write_jsonl(root / paths.TRAIN_HISTORY, fake_history())
-    shown = [example.model_dump() for example in fake_supervision()]
-    write_text(root / paths.SUPERVISION, json.dumps(shown))
+    write_json(root / paths.SUPERVISION, fake_supervision())
     write_jsonl(root / paths.EVALUATE_BASE / paths.SAMPLES, fake_samples("base"))
     write_jsonl(root / paths.EVALUATE_CANDIDATE / paths.SAMPLES, fake_samples("candidate"))
 
@@ -241,8 +254,41 @@ def fake_summaries() -> tuple[DataSummary, ...]:
         _summary("ingest", 1534, {"broken_json": 7, "missing_column": 4}, {}, _by_source(1323, 200)),
         _summary("clean", 1523, dirt, mended, _by_source(1231, 198)),
         _summary("dedup", 1429, {"exact_duplicate": 96, "near_duplicate": 188}, {}, _by_source(947, 198)),
-        _summary("split", 1145, {"benchmark_overlap": 9, "replay_surplus": 116}, {}, parts),
+        _summary("split", 1145, {"in_benchmark": 9, "replay_not_needed": 116}, {}, parts),
     )
+
+
+def fake_ledger(summary: DataSummary) -> list[LedgerEntry]:
+    """An entry for every row that the summary counts; of those that stay in the line only `split` says so."""
+    fates = [("dropped", rule, count) for rule, count in summary.dropped.items()]
+    fates += [("changed", rule, count) for rule, count in summary.changed.items()]
+    fates += [("kept", partition, count) for partition, count in summary.kept.items()] * (summary.stage == "split")
+    return [
+        LedgerEntry.model_validate(
+            {
+                "id": fake_digest(f"{summary.stage} {rule} {number}")[:16], "source": "support_tickets",
+                "file": "data/sources/support_tickets.jsonl", "line": number + 1, "stage": summary.stage,
+                "fate": fate, "rule": rule, "value": "",
+            }
+        )
+        for fate, rule, count in fates
+        for number in range(count)
+    ]  # fmt: skip
+
+
+def fake_profile(tokens: float) -> DataProfile:
+    """A profile with a share of `tokens` between 32 and 64 tokens, the rest above."""
+    return DataProfile(
+        rows={"train": 827, "validation": 78, "test": 115},
+        shares={
+            "source": {"support_tickets": 0.91, "general_instructions": 0.09},
+            "tokens": {"32": tokens, "64": round(1 - tokens, 3)},
+        },
+    )
+
+
+def fake_champion() -> Champion:
+    return Champion(release="support-router@v0.2.0", data=fake_profile(tokens=0.45))
 
 
 def _by_source(tickets: int, general: int) -> dict[str, int]:
@@ -291,7 +337,16 @@ def fake_history() -> list[TrainingPoint]:
     return points
 
 
-def fake_supervision() -> tuple[SupervisedExample, ...]:
+def fake_supervision() -> SupervisionAudit:
+    return SupervisionAudit(
+        rows=827, max_length=256, trained_tokens=14_882, fewest_trained_tokens=16, median_trained_tokens=18,
+        most_trained_tokens=22, rows_without_trained_tokens=0, rows_without_stop_token=0, stop_token="<|im_end|>",
+        generation_stop_tokens=(2,), template_digest=fake_digest("template"), examples=_supervised_examples(),
+        checks=(SupervisionCheck(name="every row trains something", passed=True, found="827 of 827"),),
+    )  # fmt: skip
+
+
+def _supervised_examples() -> tuple[SupervisedExample, ...]:
     return tuple(
         SupervisedExample(
             id=f"support_tickets-{fake_digest(text)[:12]}",

@@ -2,6 +2,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
@@ -19,6 +20,7 @@ from flows.reporting import write_report
 from flows.run_record import RunRecord, parse_run_record
 from tasks.errors import NotApproved
 from tests.flows.fake_run import passed_record, refused_record
+from tests.flows.tiny_line import ROOT
 
 PASSED, REFUSED = "20261120-081502-3f9c", "20261121-081502-77aa"
 
@@ -236,9 +238,88 @@ def test_the_help_of_every_command_shows_an_example(words: tuple[str, ...]) -> N
 
 
 def test_run_takes_its_exit_code_from_the_run(at_home: Path, refuse: Refuse, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flows.commands.run_command", lambda _start, *, release: 3 if release else 0)
+    def run_command(_start: Path, *, release: bool, until: str | None, params_file: Path | None) -> int:
+        return 3 if release and until is None and params_file is None else 0
+
+    monkeypatch.setattr("flows.commands.run_command", run_command)
     assert refuse("run")[0] == 3
     assert refuse("run", "--no-release")[0] == 0
+    assert refuse("run", "--until", "validate")[0] == 0
+    assert refuse("run", "--params", "other.yaml")[0] == 0
+
+
+def test_an_unknown_stage_is_wrong_input_that_names_the_nearest(at_home: Path, refuse: Refuse) -> None:
+    assert refuse("run", "--until", "ingset") == (
+        2, "error: dvc.yaml has no stage 'ingset'; did you mean 'ingest'? it has ingest, gate, merge\n",
+    )  # fmt: skip
+    assert git(at_home, "branch", "--list", "run/*") == ""
+
+
+def test_another_file_of_parameters_is_checked_under_its_own_name(at_home: Path, refuse: Refuse) -> None:
+    text = (at_home / "params.yaml").read_text(encoding="utf-8")
+    (at_home / "other.yaml").write_text(text.replace("  r: 16", "  r: many"), encoding="utf-8")
+    for command in ("run", "plan"):
+        code, said = refuse(command, "--params", "other.yaml")
+        assert code == 2
+        assert said.startswith("error: other.yaml: 1 problem(s), nothing was started\n")
+    (at_home / "other.yaml").write_text(text.replace("support_tickets.jsonl", "gone.jsonl"), encoding="utf-8")
+    assert refuse("run", "--params", "other.yaml")[1].startswith("error: other.yaml sources: nothing was started\n")
+    assert refuse("run", "--params", "none.yaml")[0] == 2
+
+
+def test_plan_takes_another_file_of_parameters(at_home: Path) -> None:
+    text = (at_home / "params.yaml").read_text(encoding="utf-8")
+    (at_home / "other.yaml").write_text(
+        text.replace("HuggingFaceTB/SmolLM2-135M-Instruct\n", "made/up\n"), encoding="utf-8"
+    )
+    assert "made/up, qlora, 2 source(s)" in ask("plan", "--params", "other.yaml")
+    assert (at_home / "params.yaml").read_text(encoding="utf-8") == text
+
+
+def test_a_source_is_shown_with_its_layout_and_broken_rows(at_home: Path, refuse: Refuse) -> None:
+    rows = ['{"instruction": "Name a planet.", "input": "", "output": "Mars."}', "{"]
+    (at_home / "new.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    said = ask("data", "show", "new.jsonl")
+    assert "layout:  alpaca (recognised)" in said
+    assert "user:      Name a planet." in said
+    assert "1  json_syntax (not valid JSON)" in said
+    assert "put this below `sources:` in params.yaml to use it:" in said
+    assert f'path: "{at_home}/new.jsonl"' in said
+    assert refuse("data", "show", "nothing") == (
+        2,
+        "error: 'nothing' is neither a source (support_tickets, general_instructions) nor a file or folder here\n",
+    )
+
+
+def test_every_source_of_the_parameters_is_shown(at_home: Path) -> None:
+    said = ask("data", "show", "--rows", "1")
+    assert "support_tickets, role train, weight 1" in said
+    assert "general_instructions, role replay, weight 1" in said
+
+
+def test_asking_for_help_about_rows_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\nfrom typer.testing import CliRunner\nfrom flows.cli import app\n"
+        "assert CliRunner().invoke(app, ['data', '--help']).exit_code == 0\n"
+        "sys.exit(bool({'pyarrow', 'prefect', 'flows.commands'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_audit_shows_a_run_that_was_stopped_on_purpose(with_runs: Path) -> None:
+    reached = "20261118-081502-0000"
+    changes = {
+        "run_id": reached, "status": "reached", "until": "validate", "verdict": None, "release": None,
+        "reason": "stopped after validate, as asked; nothing was released",
+    }  # fmt: skip
+    put_on_record(with_runs, passed_record().model_copy(update=changes))
+    try:
+        row = next(line for line in ask("audit", "list").splitlines() if reached in line)
+        assert "reached" in row
+        assert "stopped after validate, as asked" in row
+        assert "\nreached: validate\n" in ask("audit", "show", reached)
+    finally:
+        git(with_runs, "branch", "-D", f"run/{reached}")
 
 
 def test_sigterm_ends_the_command_with_its_exit_handlers_and_only_while_it_runs() -> None:

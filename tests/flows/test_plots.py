@@ -21,6 +21,8 @@ PLOTS: list[Callable[[int], str]] = [
     lambda width: plots.plot_learning_rate([POINT.model_copy(update={"learning_rate": 0.0})], width),
     lambda width: plots.plot_ledger(fake_summaries(), width),
     lambda width: plots.plot_ledger([summary("ingest", 0, {})], width),
+    lambda width: plots.plot_shares("Rows by source", {"a": 0.9, "b": 0.1}, {"a": 1.0}, width),
+    lambda width: plots.plot_shares("Rows by answer", {}, None, width),
     lambda width: plots.plot_timings(fake_stages(3, "failed"), width),
     lambda width: plots.plot_timings(fake_stages(0, "cancelled")[:1], width),
 ]
@@ -89,3 +91,19 @@ def test_a_duration_is_written_for_a_reader(value: float, text: str) -> None:
 
 def test_a_long_text_says_how_much_was_left_out() -> None:
     assert wording.cut("abcdef", 4) == "abcd… (2 more characters)"
+
+
+def test_shares_are_drawn_in_the_order_of_their_numbers_else_by_size() -> None:
+    assert plots.share_names({"128-255": 0.1, "32-63": 0.2, "64-127": 0.7}, {"16-31": 0.5}) == [
+        "16-31", "32-63", "64-127", "128-255",
+    ]  # fmt: skip
+    assert plots.share_names({"b": 0.2, "a": 0.2, "c": 0.6}, {}) == ["c", "a", "b"]
+    assert len(plots.share_names({str(number): 0.01 for number in range(100)}, {})) == 14
+
+
+def test_the_champions_shares_are_drawn_only_when_there_is_one() -> None:
+    alone = plots.plot_shares("Rows by source", {"tickets": 1.0}, None, 840)
+    both = plots.plot_shares("Rows by source", {"tickets": 1.0}, {"tickets": 0.5, "old": 0.5}, 840)
+    assert "var(--champion)" not in alone
+    assert "var(--champion)" in both
+    assert ">old<" in both

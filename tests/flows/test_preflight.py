@@ -7,6 +7,7 @@ import pytest
 from flows import workspace
 from flows.git import git
 from flows.preflight import check_input
+from tasks.digests import digest_text
 from tasks.errors import BaseInvalid, ParamsInvalid, SourceInvalid
 from tests.flows.tiny_line import ROOT
 
@@ -88,3 +89,49 @@ def test_the_users_hooks_do_not_run_in_a_worktree(root: Path) -> None:
     hook.chmod(0o755)
     with workspace.preview(root) as worktree:
         assert worktree.is_dir()
+
+
+def test_a_pinned_file_is_looked_at_before_anything_starts(root: Path, tmp_path: Path) -> None:
+    place = tmp_path / "rows.jsonl"
+    pinned = f"path: {place}\n    sha256: {digest_text('right')}"
+    edit(root, "path: data/sources/support_tickets.jsonl\n    sha256: null", pinned)
+    with pytest.raises(SourceInvalid, match=r"support_tickets: .*rows\.jsonl: no such file"):
+        check_input(root, release=False)
+    place.write_text("wrong", encoding="utf-8")
+    with pytest.raises(
+        SourceInvalid, match=rf"rows\.jsonl: has sha256 {digest_text('wrong')}, expected {digest_text('right')}"
+    ):
+        check_input(root, release=False)
+    place.write_text("right", encoding="utf-8")
+    check_input(root, release=False)
+
+
+def test_a_pattern_must_match_files_that_git_knows(root: Path) -> None:
+    edit(root, "path: data/sources/support_tickets.jsonl", 'path: "data/sources/**/*.csv"')
+    with pytest.raises(
+        SourceInvalid, match=r"support_tickets: data/sources/\*\*/\*\.csv: no file matches this pattern"
+    ):
+        check_input(root, release=False)
+    (root / "data/sources/deep").mkdir()
+    (root / "data/sources/deep/new.csv").write_text("text\n", encoding="utf-8")
+    with pytest.raises(SourceInvalid, match=r"support_tickets: data/sources/deep/new\.csv: git does not know it"):
+        check_input(root, release=False)
+
+
+def test_what_only_later_stages_use_is_not_asked_for(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setenv("HF_HOME", str(root))
+    edit(root, "target: folder", "target: hub")
+    edit(root, "repo_id: null\n  private", "repo_id: team/router\n  private")
+    edit(root, "metric: exact_match", "metric: exact_mach")
+    with pytest.raises(ParamsInvalid, match="exact_mach"):
+        check_input(root, release=True, until="gate")
+    check_input(root, release=True, until="ingest")
+
+
+def test_messages_name_the_file_that_was_given(root: Path, tmp_path: Path) -> None:
+    text = (root / "params.yaml").read_text(encoding="utf-8")
+    other = tmp_path / "other.yaml"
+    other.write_text(text.replace("metric: exact_match", "metric: exact_mach"), encoding="utf-8")
+    with pytest.raises(ParamsInvalid, match=r"other\.yaml gate\.rules: nothing was started"):
+        check_input(root, release=True, params_file=other)

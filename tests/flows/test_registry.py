@@ -9,6 +9,7 @@ from flows import registry
 from flows.commands import status_command
 from flows.git import git
 from tasks.records import Champion
+from tests.flows.fake_run import fake_profile
 from tests.flows.test_release import NAME, RUN, held_by, put_on_record, release
 from tests.flows.tiny_line import ROOT
 
@@ -82,3 +83,15 @@ def test_a_stage_of_a_commit_without_a_version_is_shown_by_its_commit(
 def test_reading_the_registry_takes_no_gto() -> None:
     code = "import sys, flows.commands; sys.exit('gto' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_the_champion_brings_the_profile_of_its_data_and_an_old_one_brings_none(short_line: Path) -> None:
+    registry.register(short_line, release("v0.0.1"), put_on_record(short_line, release("v0.0.1"), RUN))
+    registry.promote(short_line, release("v0.0.1"), "production")
+    assert registry.champion(short_line, NAME, "production")[0].data is None
+    profile = fake_profile(tokens=0.6)
+    made = put_on_record(short_line, release("v0.0.2"), LATER, profile)
+    registry.register(short_line, release("v0.0.2"), made)
+    registry.promote(short_line, release("v0.0.2"), "production")
+    champion, _ = registry.champion(short_line, NAME, "production")
+    assert (champion.release, champion.data) == (f"{NAME}@v0.0.2", profile)

@@ -17,7 +17,7 @@ from tasks.digests import combine_digests, digest_text
 from tasks.errors import PublishRefused
 from tasks.files import read_json, write_json, write_text
 from tasks.params import Params, load_params
-from tasks.records import Champion
+from tasks.records import Champion, DataProfile
 from tests.flows.fake_run import passed_record
 from tests.flows.tiny_line import ROOT, evaluation
 
@@ -31,11 +31,13 @@ def release(version: str, digest: str = "a" * 64) -> ReleaseRecord:
     )  # fmt: skip
 
 
-def put_on_record(root: Path, described: ReleaseRecord, run_id: str = RUN) -> str:
-    """A run with that release, on its branch, with the candidate's scores beside its record."""
+def put_on_record(root: Path, described: ReleaseRecord, run_id: str = RUN, profile: DataProfile | None = None) -> str:
+    """A run with that release, on its branch, with the candidate's scores and its data's profile beside its record."""
     record: RunRecord = passed_record().model_copy(update={"run_id": run_id, "release": described})
     place = workspace.open_place(root, run_id)
     write_json(place.worktree / paths.EVALUATE_CANDIDATE / paths.EVALUATION, evaluation("candidate", 0.75))
+    if profile is not None:
+        write_json(place.worktree / paths.DATA_PROFILE, profile)
     made = commit_record(place, record)
     workspace.close_place(place)
     return made

@@ -5,16 +5,22 @@ import pytest
 from pydantic import JsonValue
 
 from flows.evidence import read_evidence
-from flows.reporting import changed_answers, count_rows, flattened, markdown_verdict, score_table, write_report
+from flows.reporting import changed_answers, count_rows, markdown_verdict, score_table, write_report
 from flows.run_record import RunRecord, parse_run_record
+from flows.wording import flattened
 from tasks import paths
 from tasks.errors import FileInvalid
-from tasks.files import dump_json, write_json, write_jsonl
-from tasks.records import Sample, TrainMetrics
+from tasks.files import dump_json, write_json, write_jsonl, write_text
+from tasks.records import ExpectationResult, LedgerEntry, Sample, TrainMetrics, Validation
+from tasks.tables import write_records
 from tests.flows.fake_run import (
     crashed_record,
+    fake_champion,
+    fake_ledger,
     fake_metrics,
     fake_summaries,
+    fake_supervision,
+    fake_validation,
     fake_verdict,
     passed_record,
     refused_record,
@@ -249,3 +255,103 @@ def test_the_score_table_has_a_row_for_each_metric() -> None:
             "gain over base": "\N{MINUS SIGN}1.2 points",
         },
     ]  # fmt: skip
+
+
+def test_the_ledgers_have_as_many_fates_as_rows_came_in(passed: str) -> None:
+    assert "1,534 rows in = 1,534 fates in the ledgers." in section(passed, "rows")
+
+
+def test_a_row_that_two_ledgers_drop_is_said_so(tmp_path: Path) -> None:
+    write_workspace(tmp_path)
+    twice = fake_ledger(fake_summaries()[0])
+    again = [entry.model_copy(update={"stage": "clean"}) for entry in twice[:1]]
+    ledger = tmp_path / paths.CLEAN / paths.LEDGER
+    write_records(ledger, [*fake_ledger(fake_summaries()[1]), *again], LedgerEntry)
+    text = section(page(passed_record(), tmp_path, tmp_path), "rows")
+    assert "1,534 rows in ≠ 1,535 fates in the ledgers, of 1,534 different rows." in text
+    assert '<span class="mark bad">✕</span>' in text
+
+
+def test_a_torn_ledger_costs_the_sum_only(tmp_path: Path) -> None:
+    write_workspace(tmp_path)
+    (tmp_path / paths.SPLIT / paths.LEDGER).write_bytes(b"PAR1 torn")
+    text = section(page(passed_record(), tmp_path, tmp_path), "rows")
+    assert "Every row has a fate" in text
+    assert "fates in the ledgers" not in text
+
+
+def test_alarms_stand_first_and_rules_say_what_they_mean(tmp_path: Path) -> None:
+    write_workspace(tmp_path)
+    notes = ("alarm: cluster a has 400 of 1429 rows <b>", "label noise: 3 pairs")
+    write_json(tmp_path / paths.DEDUP / paths.SUMMARY, fake_summaries()[2].model_copy(update={"notes": notes}))
+    text = section(page(passed_record(), tmp_path, tmp_path), "rows")
+    assert "<strong>Alarm in dedup:</strong> cluster a has 400 of 1429 rows &lt;b&gt;" in text
+    assert text.index("Alarm in dedup") < text.index("Every row has a fate")
+    assert text.count("400 of 1429") == 1
+    assert "near_duplicate<br><small>nearly the same question is there already</small>" in text
+    assert "label noise: 3 pairs" in text
+
+
+def test_hints_of_wrong_labels_and_items_compared_are_counted(passed: str) -> None:
+    text = section(passed, "rows")
+    assert "Hints of wrong labels</dt><dd>1<" in text
+    assert "Items of general_knowledge</dt><dd>160<small>compared with every row; the base has seen 0" in text
+
+
+def test_a_failed_expectation_shows_its_rows(tmp_path: Path) -> None:
+    write_workspace(tmp_path)
+    failed = ExpectationResult(
+        expectation="expect_column_values_to_be_in_set", subject="role_order_ok", success=False, observed="2 of 1020",
+        rows=("abc data/a.jsonl:3 train", "<i> data/a.jsonl:9 test"),
+    )  # fmt: skip
+    results = (*fake_validation().results, failed)
+    write_json(tmp_path / paths.VALIDATION, Validation(suite="examples", success=False, results=results))
+    text = section(page(passed_record(), tmp_path, tmp_path), "expectations")
+    assert "5 of 6 expectations hold." in text
+    assert "<li><code>abc data/a.jsonl:3 train</code></li>" in text
+    assert "<li><code>&lt;i&gt; data/a.jsonl:9 test</code></li>" in text
+
+
+def test_the_data_is_drawn_beside_that_of_the_champion(workspace: Path, passed: str, tmp_path: Path) -> None:
+    alone = section(passed, "expectations")
+    assert "There is no champion whose data is known" in alone
+    assert alone.count("<svg") == 2 * 2
+    assert "Squares are the data" not in alone
+    write_workspace(tmp_path)
+    write_json(tmp_path / paths.CHAMPION, fake_champion())
+    text = section(page(passed_record(), tmp_path, tmp_path), "expectations")
+    assert text.count("Squares are the data of the champion") == 2
+    assert "There is no champion" not in text
+    assert "var(--champion)" in text
+
+
+def test_data_docs_are_linked_beside_the_page_and_nothing_else_is(tmp_path: Path) -> None:
+    write_workspace(tmp_path)
+    write_text(tmp_path / paths.DATA_DOCS / "index.html", "<html></html>")
+    text = page(passed_record(), tmp_path, tmp_path)
+    links = re.findall(r'(?:href|src)="([^"#][^"]*)"', text)
+    assert links == ["data_docs/index.html"]
+
+
+def test_the_supervision_audit_shows_counts_and_conditions(tmp_path: Path) -> None:
+    write_workspace(tmp_path)
+    audit = fake_supervision()
+    broken = audit.checks[0].model_copy(update={"passed": False, "found": "826 of 827"})
+    write_json(tmp_path / paths.SUPERVISION, audit.model_copy(update={"checks": (broken,)}))
+    text = section(page(passed_record(), tmp_path, tmp_path), "supervision")
+    assert "16 to 22 a row, median 18" in text
+    assert "✕ no" in text
+    assert "826 of 827" in text
+
+
+def test_a_run_that_was_asked_to_stop_says_so_in_every_later_section(workspace: Path, tmp_path: Path) -> None:
+    stages = crashed_record().stages
+    ended = [stage.name for stage in stages].index("evaluate_base")
+    left = {"outcome": "not_run", "seconds": 0.0, "exit_code": None, "output_digests": {}, "message": ""}
+    changes = {
+        "status": "reached", "until": "validate", "reason": "stopped after validate, as asked",
+        "stages": (*stages[:ended], *(stage.model_copy(update=left) for stage in stages[ended:])),
+    }  # fmt: skip
+    text = page(crashed_record().model_copy(update=changes), workspace, tmp_path)
+    assert "REACHED</h1>" in text
+    assert "The stage train did not run: the run was asked to stop after validate." in section(text, "training")

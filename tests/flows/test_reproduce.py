@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.reproduce import StageTimeout, read_stages, reproduce_stage, why_stale
+from flows.reproduce import Stage, StageTimeout, StageUnknown, read_stages, reproduce_stage, stages_up_to, why_stale
 from tasks.errors import WorkspaceBusy, WorkspaceInvalid
 from tests.flows.tiny_repo import make_repo, run, write_out
 
@@ -138,3 +138,33 @@ def test_why_a_stage_would_run_is_told(tmp_path: Path) -> None:
     assert why_stale(root) == {}
     (root / "one.py").write_text(write_out("one", "2"), encoding="utf-8")
     assert why_stale(root) == {"one": ["one.py: modified (changed deps)"]}
+
+
+LINE = [
+    Stage("base", (), ("data/base",)),
+    Stage("ingest", ("data/sources",), ("data/ingest",)),
+    Stage("items", (), ("data/items",)),
+    Stage("clean", ("data/base/tokenizer", "data/ingest"), ("data/clean",)),
+    Stage("split", ("data/clean", "data/items"), ("data/split",)),
+    Stage("train", ("data/base", "data/split/train.parquet"), ("data/train",)),
+]
+
+
+@pytest.mark.parametrize(
+    ("until", "needed"),
+    [
+        ("ingest", ["ingest"]),
+        ("clean", ["base", "ingest", "clean"]),
+        ("split", ["base", "ingest", "items", "clean", "split"]),
+        ("train", ["base", "ingest", "items", "clean", "split", "train"]),
+    ],
+)
+def test_a_stage_needs_those_whose_outputs_it_reads_directly_or_not(until: str, needed: list[str]) -> None:
+    assert [stage.name for stage in stages_up_to(LINE, until)] == needed
+
+
+def test_an_unknown_stage_is_named_with_the_nearest_one() -> None:
+    with pytest.raises(StageUnknown, match=r"no stage 'splti'; did you mean 'split'\?"):
+        stages_up_to(LINE, "splti")
+    with pytest.raises(StageUnknown, match="no stage 'zzz'; it has base, ingest"):
+        stages_up_to(LINE, "zzz")

@@ -36,10 +36,12 @@ def go(root: Path, run_id: str = FIRST, *, release: bool = True) -> tuple[State,
     return state, read_run(root, run_id)
 
 
-def command(root: Path, monkeypatch: pytest.MonkeyPatch, run_id: str = FIRST) -> int:
-    monkeypatch.setattr(workspace, "new_run_id", lambda _now: run_id)
+def command(
+    root: Path, monkeypatch: pytest.MonkeyPatch, *, until: str | None = None, params_file: Path | None = None
+) -> int:
+    monkeypatch.setattr(workspace, "new_run_id", lambda _now: FIRST)
     monkeypatch.setenv("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "WARNING")
-    return run_command(root, release=True)
+    return run_command(root, release=True, until=until, params_file=params_file)
 
 
 def outcomes(record: RunRecord) -> dict[str, str]:
@@ -139,10 +141,10 @@ def test_verdict_scores_and_report_are_prefect_artifacts(twice: SimpleNamespace)
     }  # fmt: skip
 
 
-def test_the_same_run_again_executes_the_gate_alone(twice: SimpleNamespace) -> None:
+def test_the_same_run_again_executes_only_what_looks_at_the_champion(twice: SimpleNamespace) -> None:
     found = outcomes(twice.second[1])
     executed = {name for name, outcome in found.items() if outcome not in {"restored", "unchanged"}}
-    assert executed == {"gate"}
+    assert executed == {"validate", "gate"}
 
 
 def adopt_lock(root: Path) -> None:
@@ -312,3 +314,43 @@ def test_a_run_that_is_stopped_leaves_no_child_and_is_on_record_as_cancelled(
     assert record.status == "cancelled"
     assert outcomes(record) == {"ingest": "cancelled", "gate": "not_run", "merge": "not_run"}
     assert is_clean(short_line)
+
+
+def test_a_run_until_a_stage_reaches_it_and_releases_nothing(
+    short_line: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(short_line, monkeypatch, until="ingest") == 0
+    record = read_run(short_line, FIRST)
+    assert (record.status, record.until, record.release) == ("reached", "ingest", None)
+    assert record.reason == "stopped after ingest, as asked; nothing was released"
+    assert outcomes(record) == {"ingest": "executed", "gate": "not_run", "merge": "not_run"}
+    assert tags(short_line) == []
+    assert is_clean(short_line)
+    said = capsys.readouterr().out
+    assert "\nreached: ingest\n" in said
+    page = (short_line / ".tunegate/reports" / FIRST / "report.html").read_text(encoding="utf-8")
+    assert "REACHED</h1>" in page
+    assert "The stage train is not part of this run." in page
+    with get_client(sync_client=True) as client:
+        assert client.read_flow_run(UUID(record.prefect["flow_run_id"])).state_name == "Reached"
+
+
+def test_a_gate_that_refuses_on_the_way_is_a_refusal(short_line: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    let_gate_refuse(short_line)
+    assert command(short_line, monkeypatch, until="merge") == 3
+    assert read_run(short_line, FIRST).status == "refused"
+
+
+def test_a_run_with_another_file_of_parameters_leaves_the_users_alone(
+    short_line: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    text = (short_line / "params.yaml").read_text(encoding="utf-8")
+    other = tmp_path / "other.yaml"
+    other.write_text(text.replace("  r: 16", "  r: 8"), encoding="utf-8")
+    before = user_state(short_line)
+    assert command(short_line, monkeypatch, until="ingest", params_file=other) == 0
+    record = read_run(short_line, FIRST)
+    assert (record.dirty, record.changed_files) == (True, ("params.yaml",))
+    assert record.params["lora"]["r"] == 8  # type: ignore[index,call-overload]
+    assert show_file(short_line, record.snapshot_commit, "params.yaml") == other.read_text(encoding="utf-8")
+    assert user_state(short_line) == before

@@ -12,16 +12,16 @@ from tasks import paths
 from tasks.approvals import Approval, write_approval
 from tasks.digests import digest_path
 from tasks.files import write_json, write_text
-from tasks.records import BaseRecord, Champion, Evaluation, Example, Fingerprint, Message, Parity, Score
-from tasks.tables import write_examples
+from tasks.records import BaseRecord, BenchmarkItem, Champion, Evaluation, Example, Fingerprint, Message, Parity, Score
+from tasks.tables import write_examples, write_records
 from tasks.yaml_files import read_yaml
 from tests.flows.fake_run import fake_metrics, fake_verdict, write_workspace
 from tests.flows.tiny_repo import DVC_CONFIG, commit, run
 
 ROOT = Path(__file__).parents[2]
 STAGES = (
-    *("base", "ingest", "clean", "dedup", "split", "validate", "evaluate_base", "train", "evaluate_candidate"),
-    *("gate", "merge"),
+    *("base", "ingest", "clean", "dedup", "benchmark_items", "split", "validate", "evaluate_base", "train"),
+    *("evaluate_candidate", "gate", "merge"),
 )
 STAGE_SCRIPT = """\
 import runpy, shutil, sys
@@ -121,6 +121,8 @@ def write_whole_line(root: Path) -> None:
     """The files of a whole line that passed, with approvals of exactly the bytes beside them."""
     write_workspace(root)
     write_json(root / paths.BASE_RECORD, base_record())
+    write_text(root / paths.BASE_TOKENIZER / "tokenizer.json", "{}\n")
+    write_records(root / paths.BENCHMARK_ITEMS / paths.ITEMS, [], BenchmarkItem)
     messages = (Message(role="user", content="Where is my parcel?"), Message(role="assistant", content="{}"))
     example = Example(id="a-1", source="a", role="train", file="a.jsonl", line=1, messages=messages)
     write_examples(root / paths.TEST_EXAMPLES, [example])
