@@ -58,6 +58,14 @@ class StageCost:
     peak_mb: float
 
 
+@dataclass
+class Usage:
+    """What a stage and its workers have used so far, by samples: the workers are not this process's own children."""
+
+    cpu_seconds: dict[int, float]
+    peak_mb: float
+
+
 def make_workspace(folder: Path, rows: int) -> None:
     """A workspace with the project's code and parameters, whose one source is scaled Alpaca."""
     for name in ("tasks", "flows", "data/champion"):
@@ -76,28 +84,25 @@ def run_stage(folder: Path, stage: str, rows: int) -> StageCost:
     """Run one stage and watch it: wall seconds, CPU seconds of it and its workers, peak of their memory."""
     started = time.perf_counter()
     environment = os.environ | {"PYTHONPATH": str(folder), "PYTHONUNBUFFERED": "1"}
-    before = _cpu_of_children()
     child = subprocess.Popen([sys.executable, "-m", f"tasks.{stage}"], cwd=folder, env=environment)
-    peak = [0.0]
-    watcher = threading.Thread(target=_watch, args=(child, peak), daemon=True)
+    usage = Usage({}, 0.0)
+    watcher = threading.Thread(target=_watch, args=(child, usage), daemon=True)
     watcher.start()
     if child.wait():
         raise SystemExit(f"{stage} failed with {child.returncode}")
     watcher.join()
-    return StageCost(rows, stage, time.perf_counter() - started, _cpu_of_children() - before, peak[0])
+    return StageCost(rows, stage, time.perf_counter() - started, sum(usage.cpu_seconds.values()), usage.peak_mb)
 
 
-def _cpu_of_children() -> float:
-    times = os.times()
-    return times.children_user + times.children_system
-
-
-def _watch(child: "subprocess.Popen[bytes]", peak: list[float]) -> None:
+def _watch(child: "subprocess.Popen[bytes]", usage: Usage) -> None:
     while child.poll() is None:
         try:
             process = psutil.Process(child.pid)
             family = [process, *process.children(recursive=True)]
-            peak[0] = max(peak[0], sum(_private_mb(member) for member in family))
+            usage.peak_mb = max(usage.peak_mb, sum(_private_mb(member) for member in family))
+            for member in family:
+                times = member.cpu_times()
+                usage.cpu_seconds[member.pid] = times.user + times.system
         except psutil.Error:
             pass
         time.sleep(0.2)
