@@ -5,7 +5,6 @@ rule on. `benchmark_items` is among them although it does not depend on the rows
 workers together.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -24,6 +23,7 @@ from rich.table import Table
 from benchmarks.harness import Claim, Timing, parse_arguments, show
 from benchmarks.scaled_alpaca import write_scaled
 from tasks import paths
+from tasks.digests import digest_file
 from tasks.files import read_json
 from tasks.records import DataSummary
 
@@ -76,7 +76,7 @@ def make_workspace(folder: Path, rows: int) -> None:
     write_scaled(source, rows)
     text = (ROOT / "params.yaml").read_text(encoding="utf-8")
     start, end = text.index("sources:\n"), text.index("ingest:\n")
-    own = SOURCES.format(path=source, sha256=hashlib.sha256(source.read_bytes()).hexdigest())
+    own = SOURCES.format(path=source, sha256=digest_file(source))
     (folder / "params.yaml").write_text(text[:start] + own + "\n" + text[end:], encoding="utf-8")
 
 

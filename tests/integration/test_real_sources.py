@@ -3,7 +3,6 @@
 The data sets are not part of the project; they are found through `TUNEGATE_REALDATA` or in `../shared/data`.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tasks.digests import digest_file
 from tests.integration.conftest import ROOT, dvc
 
 pytestmark = [pytest.mark.slow, pytest.mark.realdata]
@@ -73,7 +73,7 @@ def params_file(folder: Path, name: str, sources: list[tuple[str, str, dict[str,
     entries = [
         {
             "name": f"{name}_{place}", "role": role, "path": str(REALDATA / file),
-            "sha256": hashlib.sha256((REALDATA / file).read_bytes()).hexdigest(), "repo_id": None, "revision": None,
+            "sha256": digest_file(REALDATA / file), "repo_id": None, "revision": None,
             "weight": 1.0, "layout": layout,
         }
         for place, (role, file, layout) in enumerate(sources)
