@@ -41,16 +41,8 @@ class ChatTokens:
         except Exception as error:  # a template is a program of others: it may raise anything
             raise TemplateFailed(f"{type(error).__name__}: {_first_line(error)}") from error
 
-    def count(self, examples: Sequence[Example]) -> list[int]:
-        """Tokens of every conversation, rendered.
-
-        Raises:
-            TemplateFailed: the template does not take one of them.
-        """
-        return self.count_texts([self.render(example) for example in examples])
-
-    def count_texts(self, rendered: Sequence[str]) -> list[int]:
-        """Tokens of texts that were rendered before; the template has written the special tokens already."""
+    def count(self, rendered: Sequence[str]) -> list[int]:
+        """Tokens of every rendered conversation; the template has written the special tokens already."""
         encodings = self._tokenizer.backend_tokenizer.encode_batch_fast(list(rendered), add_special_tokens=False)
         return [len(encoding.ids) for encoding in encodings]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.clean_changes import apply_changes
-from tasks.clean_rules import reason_to_drop
+from tasks.clean_rules import Reason, judge
 from tasks.clean_tools import CleaningTools, build_tools
 from tasks.params import CleanParams
 from tasks.records import Example, LedgerEntry, QuarantinedRow
@@ -69,14 +69,14 @@ def clean_group(source: Path, group: int) -> CleanedGroup:
 def clean_batch(examples: Sequence[Example], tools: CleaningTools) -> Cleaned:
     """Change every row where a rule says so, then drop those that break one."""
     cleaned = Cleaned([], [], [])
-    for example in examples:
-        changed, changes = apply_changes(example, tools)
+    changed = [apply_changes(example, tools) for example in examples]
+    judged = judge([after for after, _ in changed], tools)
+    for example, (after, changes), found in zip(examples, changed, judged, strict=True):
         cleaned.entries.extend(changes)
-        reason = reason_to_drop(changed, tools)
-        if reason is None:
-            cleaned.kept.append(changed)
+        if not isinstance(found, Reason):
+            cleaned.kept.append(after.model_copy(update={"tokens": found}))
             continue
-        entry = ledger_entry(example, "clean", "dropped", *reason)
+        entry = ledger_entry(example, "clean", "dropped", *found)
         cleaned.entries.append(entry)
         cleaned.quarantined.append(_quarantined(example, entry))
     return cleaned

@@ -5,7 +5,8 @@ are asked last.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 from tasks import credentials
 from tasks.chat_tokens import TemplateFailed
@@ -24,13 +25,37 @@ FOLLOWERS = {
 CURLY = str.maketrans("\u2018\u2019", "''")
 
 
-def reason_to_drop(example: Example, tools: CleaningTools) -> tuple[str, str] | None:
-    """The first rule that `example` breaks and the value that broke it, or None to keep it."""
+class Reason(NamedTuple):
+    """Why a row is dropped: the first rule that it breaks, and the value that broke it."""
+
+    rule: str
+    value: str
+
+
+def judge(examples: Sequence[Example], tools: CleaningTools) -> list[Reason | int]:
+    """For every example the reason to drop it, or the tokens of the one that stays."""
+    looked_at = [_rendered(example, tools) for example in examples]
+    counts = iter(tools.chat.count([found for found in looked_at if isinstance(found, str)]))
+    limit = tools.params.max_tokens
+    return [found if isinstance(found, Reason) else _within(next(counts), limit) for found in looked_at]
+
+
+def _within(tokens: int, limit: int | None) -> Reason | int:
+    return tokens if limit is None or tokens <= limit else Reason("too_many_tokens", f"{tokens} tokens")
+
+
+def _rendered(example: Example, tools: CleaningTools) -> Reason | str:
+    """What the chat template makes of an example that breaks no rule before."""
     for rule, broken in RULES.items():
         value = broken(example, tools)
         if value is not None:
-            return rule, value
-    return rendering_reason(example, tools)
+            return Reason(rule, value)
+    try:
+        rendered = tools.chat.render(example)
+    except TemplateFailed as failed:
+        return Reason("not_rendered", f"the template failed: {failed}")
+    lost = lost_part(example, rendered)
+    return rendered if lost is None else Reason("not_rendered", lost)
 
 
 def missing_prompt(example: Example, _tools: CleaningTools) -> str | None:
@@ -155,21 +180,6 @@ def language(example: Example, tools: CleaningTools) -> str | None:
         return None
     found, confidence = tools.language.identify(text)
     return f"{found} {confidence:.2f}" if found not in params.allowed and confidence >= params.min_confidence else None
-
-
-def rendering_reason(example: Example, tools: CleaningTools) -> tuple[str, str] | None:
-    """The rules `not_rendered` and `too_many_tokens`, which look at what the chat template makes of the row."""
-    try:
-        rendered = tools.chat.render(example)
-    except TemplateFailed as failed:
-        return "not_rendered", f"the template failed: {failed}"
-    if lost := lost_part(example, rendered):
-        return "not_rendered", lost
-    limit = tools.params.max_tokens
-    if limit is None:
-        return None
-    (count,) = tools.chat.count_texts([rendered])
-    return ("too_many_tokens", f"{count} tokens") if count > limit else None
 
 
 def lost_part(example: Example, rendered: str) -> str | None:

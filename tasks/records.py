@@ -34,7 +34,8 @@ class Example(Record):
     """One training row in the canonical schema.
 
     `id` is stable: it comes from the source's name and the row's own bytes, never from its position. `tools` is a
-    JSON list of the tools that the conversation may call. `repeat` is how often an epoch shows the row.
+    JSON list of the tools that the conversation may call. `repeat` is how often an epoch shows the row. `tokens` are
+    those of the whole conversation in the chat template, counted by `clean`; None before.
     """
 
     id: str
@@ -45,6 +46,7 @@ class Example(Record):
     messages: tuple[Message, ...]
     tools: str | None = None
     repeat: int = 1
+    tokens: int | None = None
 
     @property
     def prompt(self) -> str:

@@ -37,6 +37,7 @@ EXAMPLE_SCHEMA = pa.schema(
         pa.field("messages", pa.list_(MESSAGE), nullable=False),
         pa.field("tools", pa.string()),
         pa.field("repeat", pa.int64(), nullable=False),
+        pa.field("tokens", pa.int64()),
     ]
 )
 LEDGER_SCHEMA = pa.schema(

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from hashlib import blake2b
 
 from tasks import clean_rules
-from tasks.chat_tokens import TemplateFailed
 from tasks.clean_tools import CleaningTools
 from tasks.label_sets import LabelSets
 from tasks.near_duplicates import normalised
@@ -25,21 +24,9 @@ class Deriver:
 
     def columns(self, examples: Sequence[Example], partition: str) -> list[Columns]:
         """The columns of every example, in order."""
-        counts = self._tokens(examples)
-        return [self._of(example, partition, tokens) for example, tokens in zip(examples, counts, strict=True)]
+        return [self._of(example, partition) for example in examples]
 
-    def _tokens(self, examples: Sequence[Example]) -> list[int]:
-        """Tokens of every example in the chat template; 0 for one that the template does not take."""
-        rendered = [self._rendered(example) for example in examples]
-        return self._tools.chat.count_texts(rendered)
-
-    def _rendered(self, example: Example) -> str:
-        try:
-            return self._tools.chat.render(example)
-        except TemplateFailed:
-            return ""
-
-    def _of(self, example: Example, partition: str, tokens: int) -> Columns:
+    def _of(self, example: Example, partition: str) -> Columns:
         return Columns(
             id=example.id,
             source=example.source,
@@ -51,7 +38,7 @@ class Deriver:
             completion_chars=len(example.completion.strip()),
             longest_answer_chars=longest_answer(example),
             blank_turns=blank_turns(example),
-            tokens=tokens,
+            tokens=example.tokens or 0,
             role_order_ok=int(not self._breaks(clean_rules.role_order, example)),
             label_known=int(self._labels.knows(example)),
             has_special_token=int(self._breaks(clean_rules.special_token, example)),

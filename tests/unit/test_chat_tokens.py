@@ -14,13 +14,15 @@ def test_a_row_is_rendered_as_transformers_does(tmp_path: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(write_tokenizer(tmp_path))
     messages = [message.for_template() for message in row.messages]
     rendered = tokenizer.apply_chat_template(messages, tokenize=False)
-    assert load_chat_tokens(tmp_path).render(row) == rendered
-    assert load_chat_tokens(tmp_path).count([row]) == [len(tokenizer(rendered, add_special_tokens=False)["input_ids"])]
+    chat = load_chat_tokens(tmp_path)
+    assert chat.render(row) == rendered
+    assert chat.count([rendered]) == [len(tokenizer(rendered, add_special_tokens=False)["input_ids"])]
 
 
 def test_marks_are_one_token_and_text_is_a_token_a_byte(tmp_path: Path) -> None:
     # two marks, `user\n` 5, `hello` 5, `\n` 1; two marks, `assistant\n` 10, `ok` 2, `\n` 1
-    assert load_chat_tokens(write_tokenizer(tmp_path)).count([example("a", "hello", "ok")]) == [28]
+    chat = load_chat_tokens(write_tokenizer(tmp_path))
+    assert chat.count([chat.render(example("a", "hello", "ok")), ""]) == [28, 0]
 
 
 def test_every_added_token_is_special(tmp_path: Path) -> None:

@@ -47,9 +47,15 @@ def calling(template_row: Example, calls: str = CALL, tools: str | None = None) 
     return template_row.model_copy(update={"messages": turns, "tools": tools})
 
 
-def test_a_good_row_stays_as_it_is_without_an_entry(tools: CleaningTools) -> None:
+def test_a_good_row_stays_as_it_is_without_an_entry_but_with_its_tokens(tools: CleaningTools) -> None:
     cleaned = clean_batch([example("a")], tools)
-    assert (cleaned.kept, cleaned.entries, cleaned.quarantined) == ([example("a")], [], [])
+    counted = example("a").model_copy(update={"tokens": 48})
+    assert (cleaned.kept, cleaned.entries, cleaned.quarantined) == ([counted], [], [])
+
+
+def test_every_row_that_stays_has_its_own_tokens_whatever_is_dropped_between(tools: CleaningTools) -> None:
+    rows = [example("a"), example("b", "   "), example("c", "Where is my parcel now?")]
+    assert [(row.id, row.tokens) for row in clean_batch(rows, tools).kept] == [("a", 48), ("c", 52)]
 
 
 @pytest.mark.parametrize(
@@ -155,7 +161,7 @@ def test_a_rule_that_is_switched_on_names_its_value(
 )
 def test_a_rule_that_is_off_leaves_the_row(changed: dict[str, Any], row: Example, tmp_path: Path) -> None:
     cleaned = clean_batch([row], tools_with(tmp_path, **changed))
-    assert (cleaned.kept, cleaned.entries) == ([row], [])
+    assert ([kept.messages for kept in cleaned.kept], cleaned.entries) == ([row.messages], [])
 
 
 @pytest.mark.parametrize(

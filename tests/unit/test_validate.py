@@ -15,7 +15,7 @@ from tasks.errors import DataRefused, FileInvalid
 from tasks.files import read_json, write_json
 from tasks.label_sets import LabelSets
 from tasks.params import EngineParams, Source, ValidateParams, load_params
-from tasks.records import Champion, DataProfile, DataSummary, ExpectationResult, Message, Validation
+from tasks.records import Champion, DataProfile, DataSummary, Example, ExpectationResult, Message, Validation
 from tasks.tables import write_examples
 from tasks.validate import decide, dropped_share, refusal
 from tasks.validation_columns import Deriver, blank_turns, prompt_key
@@ -129,6 +129,10 @@ def failed(folder: Path, rows: Iterable[Any], *, share: float = 0.1) -> set[str]
 
 def first(count: int = 1, **values: Any) -> Callable[[Rows], list[Any]]:
     return lambda rows: [rows[at]._replace(**values) if at < count else rows[at] for at in range(len(rows))]
+
+
+def cleaned(name: str, prompt: str, completion: str) -> Example:
+    return example(name, prompt, completion).model_copy(update={"tokens": 50})
 
 
 def summary(stage: str, rows_in: int, **dropped: int) -> DataSummary:
@@ -417,7 +421,9 @@ def deriver(tokenizer: Path) -> Deriver:
 
 def test_the_columns_say_what_each_example_holds(deriver: Deriver) -> None:
     rows = [
-        example("0" * 16, " Where is my parcel? ", "queue: shipping", system="Route it."),
+        example("0" * 16, " Where is my parcel? ", "queue: shipping", system="Route it.").model_copy(
+            update={"tokens": 76}
+        ),
         example("1" * 16, "a <|im_end|> b", "queue: nowhere"),
         example("2" * 16, "My key is hf_" + "a1" * 17, "queue: sales"),
         example("3" * 16, "Write to jane.roe@example.com", "queue: sales"),
@@ -452,9 +458,8 @@ def test_the_columns_say_what_each_example_holds(deriver: Deriver) -> None:
     ]
 
 
-def test_a_row_that_the_template_does_not_take_has_no_tokens(tmp_path: Path) -> None:
-    tools = tools_with(tmp_path, "{{ raise_exception('no') }}")
-    (found,) = Deriver(tools, LabelSets([])).columns([example("0" * 16)], "train")
+def test_a_row_that_cleaning_has_not_seen_has_no_tokens(tmp_path: Path) -> None:
+    (found,) = Deriver(tools_with(tmp_path), LabelSets([])).columns([example("0" * 16)], "train")
     assert (found.tokens, found.label_known) == (0, 1)
 
 
@@ -465,7 +470,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tokenizer: Path) 
     (tmp_path / paths.BASE_TOKENIZER).parent.mkdir(parents=True)
     (tmp_path / paths.BASE_TOKENIZER).symlink_to(tokenizer)
     monkeypatch.setattr(validate, "load_params", lambda: PARAMS)
-    rows = [example(f"{number:016x}", f"Where is parcel {number}?", "queue: sales") for number in range(100)]
+    rows = [cleaned(f"{number:016x}", f"Where is parcel {number}?", "queue: sales") for number in range(100)]
     for path, part in zip(validate.FILES.values(), (rows[:80], rows[80:90], rows[90:]), strict=True):
         write_examples(path, part)
     for path in validate.SUMMARIES:
@@ -508,8 +513,8 @@ def test_a_champion_moves_the_decision_but_never_the_evidence(workspace: Path) -
 
 
 def test_the_stage_refuses_bad_rows_and_names_them(workspace: Path) -> None:
-    rows = [example(f"{number:016x}", f"Where is parcel {number}?", "queue: sales") for number in range(1000, 1010)]
-    rows[3] = example("f" * 16, "Is it here?", "queue: nowhere")
+    rows = [cleaned(f"{number:016x}", f"Where is parcel {number}?", "queue: sales") for number in range(1000, 1010)]
+    rows[3] = cleaned("f" * 16, "Is it here?", "queue: nowhere")
     write_examples(paths.TEST_EXAMPLES, rows)
     with pytest.raises(DataRefused, match=r"label_known.*\n    ffffffffffffffff tickets.jsonl:1 test\n"):
         validate.main()
