@@ -29,7 +29,7 @@ from tasks.records import DataSummary
 
 ROOT = Path(__file__).parents[1]
 STAGES = ("ingest", "clean", "dedup", "benchmark_items", "split", "validate")
-SIZES = (52_002, 200_000, 500_000, 1_000_000)
+SIZES = (52_002, 200_000, 1_000_000)
 QUICK_SIZES = (5_000, 10_000)
 SOURCES = """\
 sources:

@@ -5,18 +5,16 @@ one and come back in order, so the bytes are the same however many there are; no
 """
 
 from collections import Counter
-from functools import partial
 from pathlib import Path
 
 from tasks import paths
-from tasks.clean_batch import clean_group, start
+from tasks.clean_groups import clean_groups
 from tasks.entry import run_stage
 from tasks.files import write_json
 from tasks.params import CleanParams, EngineParams, load_params
 from tasks.records import DataSummary, Example, LedgerEntry, QuarantinedRow
 from tasks.summaries import Tally, print_summary
-from tasks.tables import count_groups, count_rows, writing
-from tasks.workers import map_batches, with_progress
+from tasks.tables import count_rows, writing
 
 
 def main() -> None:
@@ -38,25 +36,20 @@ def clean(source: Path, tokenizer: Path, folder: Path, params: CleanParams, engi
     Raises:
         FileInvalid: `source` or `tokenizer` cannot be read.
     """
-    rows = count_rows(source)
-    groups = range(count_groups(source, Example))
     tally, kept = Tally(), Counter[str]()
     with (
         writing(folder / paths.EXAMPLES, Example) as examples,
         writing(folder / paths.LEDGER, LedgerEntry) as ledger,
         writing(folder / paths.QUARANTINE, QuarantinedRow) as quarantine,
     ):
-        results = map_batches(
-            partial(clean_group, source.absolute()), groups, engine, start, (params, tokenizer.absolute())
-        )
-        for cleaned in with_progress(results, "clean", rows, lambda done: done.rows):
+        for cleaned in clean_groups(source, tokenizer, params, engine):
             examples.write_table(cleaned.examples)
             ledger.write_table(cleaned.ledger)
             quarantine.write_table(cleaned.quarantine)
             tally.dropped.update(cleaned.tally.dropped)
             tally.changed.update(cleaned.tally.changed)
             kept.update(cleaned.kept)
-    summary = tally.summary("clean", rows, kept=kept)
+    summary = tally.summary("clean", count_rows(source), kept=kept)
     write_json(folder / paths.SUMMARY, summary)
     return summary
 

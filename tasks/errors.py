@@ -33,6 +33,10 @@ class Unavailable(TunegateError):
     """A network or a package index did not answer; it may be back, so a run tries such a stage again."""
 
 
+class WorkersLost(TunegateError):
+    """The processes that a stage spreads its rows over were killed, or the cluster does not answer."""
+
+
 class TrainingInvalid(TunegateError):
     """Training cannot mean what it should: nothing is supervised, the loss is not finite, the adapter starts wrong."""
 

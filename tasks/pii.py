@@ -143,7 +143,9 @@ def _offline_email(recogniser: Any) -> Any:
 
 
 def _finds(kind: str, recogniser: Any, text: str) -> Iterator[tuple[int, int]]:
-    places = [(found.start, found.end) for found in recogniser.analyze(text, recogniser.supported_entities)]
+    places: list[tuple[int, int]] = []
+    if kind != "phone" or "+" in text or "00" in text:  # of its phone numbers only those with a country code are taken
+        places = [(found.start, found.end) for found in recogniser.analyze(text, recogniser.supported_entities)]
     if kind == "phone":
         shaped = [match.span() for match in PHONE.finditer(text) if _has_phone_length(match.group())]
         places = [*shaped, *((start, end) for start, end in places if _has_country_code(text[start:end]))]

@@ -102,7 +102,8 @@ class TableWriter(Generic[Kind]):
 @contextmanager
 def writing(path: Path, kind: type[Kind]) -> Iterator[TableWriter[Kind]]:
     """A writer of `kind` to `path`; the file appears when the block ends without an error."""
-    with whole(path) as partial, pq.ParquetWriter(partial, SCHEMAS[kind], compression="zstd") as file:
+    options = {"compression": "zstd", "use_dictionary": False}  # larger and slower with dictionaries: texts differ
+    with whole(path) as partial, pq.ParquetWriter(partial, SCHEMAS[kind], **options) as file:
         writer = TableWriter(file, kind)
         yield writer
         writer.close()

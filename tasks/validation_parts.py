@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from tasks.validation_columns import Deriver
 
 
+IMPORTED = ("tasks.clean_tools", "tasks.validation_columns")
+
+
 class Part(NamedTuple):
     """One row group of a partition."""
 
@@ -47,7 +50,7 @@ def derive_all(
         engine: where the work is done.
     """
     total = sum(count_rows(path) for path in files.values())
-    derived = map_batches(_derive, list_parts(files), engine, _start, (clean, sources, tokenizer))
+    derived = map_batches(_derive, list_parts(files), engine, _start, (clean, sources, tokenizer), IMPORTED)
     return with_progress(derived, "validate", total, lambda part: len(part.rows))
 
 

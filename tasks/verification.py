@@ -15,8 +15,6 @@ Floats = npt.NDArray[np.float64]
 
 Number = TypeVar("Number", np.int64, np.uint64)
 
-HALF = np.int64(32)
-LOW = np.int64(0xFFFFFFFF)
 MAX_NUMBER = 2**62
 
 
@@ -28,11 +26,12 @@ def jaccards(texts: Any, pairs: Integers, size: int) -> Floats:
         pairs: two places in `texts` for every pair (pairs x 2).
         size: the words of an n-gram.
     """
-    grams, starts = _grams(texts, size)
+    shift = np.int64(63 - max(len(texts), len(pairs)).bit_length())
+    grams, starts = _grams(texts, size, shift)
     counts = np.diff(starts)
-    sides = [_expanded(pairs[:, side], grams, starts) for side in (0, 1)]
+    sides = [_expanded(pairs[:, side], grams, starts, shift) for side in (0, 1)]
     both = np.sort(np.concatenate(sides))
-    common = np.bincount(both[1:][both[1:] == both[:-1]] >> HALF, minlength=len(pairs))
+    common = np.bincount(both[1:][both[1:] == both[:-1]] >> shift, minlength=len(pairs))
     shares: Floats = common / (counts[pairs[:, 0]] + counts[pairs[:, 1]] - common)
     return shares
 
@@ -43,17 +42,17 @@ def distinct(numbers: npt.NDArray[Number]) -> npt.NDArray[Number]:
     return found[np.append(True, found[1:] != found[:-1])] if len(found) else found
 
 
-def _expanded(rows: Integers, grams: Integers, starts: Integers) -> Integers:
+def _expanded(rows: Integers, grams: Integers, starts: Integers, shift: np.int64) -> Integers:
     """The n-grams of one side of all pairs, each with the number of its pair in front."""
     counts = starts[rows + 1] - starts[rows]
     ends = np.cumsum(counts)
     places = np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(starts[rows] - (ends - counts), counts)
-    numbered: Integers = np.repeat(np.arange(len(rows)), counts) << HALF | grams[places]
+    numbered: Integers = np.repeat(np.arange(len(rows)), counts) << shift | grams[places]
     return numbered
 
 
-def _grams(texts: Any, size: int) -> tuple[Integers, Integers]:
-    """The different n-grams of every text as numbers below 2**32, text after text, and where each text starts."""
+def _grams(texts: Any, size: int, bits: np.int64) -> tuple[Integers, Integers]:
+    """The different n-grams of every text as numbers of so many bits, text after text, and where each text starts."""
     split = pc.split_pattern(texts, " ")
     ends = split.offsets.to_numpy().astype(np.int64)
     ends -= ends[0]
@@ -72,9 +71,11 @@ def _grams(texts: Any, size: int) -> tuple[Integers, Integers]:
         if int(numbers.max(initial=0)) >= MAX_NUMBER // base:
             numbers = _dense(numbers)
         numbers = numbers * base + following
-    pairs = distinct(owner << HALF | _dense(numbers))
-    starts = np.searchsorted(pairs, np.arange(len(lengths) + 1) << HALF)
-    return pairs & LOW, starts
+    if int(numbers.max(initial=0)).bit_length() > bits:
+        numbers = _dense(numbers)
+    pairs = distinct(owner << bits | numbers)
+    starts = np.searchsorted(pairs, np.arange(len(lengths) + 1) << bits)
+    return pairs & ((np.int64(1) << bits) - 1), starts
 
 
 def _dense(numbers: Integers) -> Integers:

@@ -1,19 +1,25 @@
 """Batches of rows over all cores, or over a Ray cluster: the same function, the same order, the same results.
 
-Both pools have the interface of `multiprocessing.Pool`; Ray's is its own drop-in replacement. What a worker needs to
-start with (a tokenizer, a recogniser) is built once in each by `start`.
+Natively a `ProcessPoolExecutor`, which notices a worker that died (`multiprocessing.Pool` would wait for it for ever);
+on a cluster Ray's own pool. What a worker needs to start with (a tokenizer, a recogniser) is built once in each by
+`start`.
 """
 
 import multiprocessing
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from typing import Any, TypeVar
 
+from tasks.errors import WorkersLost
 from tasks.params import EngineParams
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Begin = Callable[[], None]
 PROGRESS_SECONDS = 2.0
 
 
@@ -21,8 +27,9 @@ def map_batches(
     function: Callable[[Item], Result],
     items: Sequence[Item],
     engine: EngineParams,
-    start: Callable[..., None],
+    start: Callable[..., None] | None = None,
     arguments: tuple[Any, ...] = (),
+    imported: Sequence[str] = (),
 ) -> Iterator[Result]:
     """Yield `function(item)` for every item, in order.
 
@@ -32,27 +39,85 @@ def map_batches(
         engine: where the workers run; one item, or one worker, stays in this process.
         start: called once in every worker before its first item.
         arguments: of `start`.
+        imported: modules that take long to import: natively once for all workers, which are forked then.
+
+    Raises:
+        WorkersLost: a worker was killed, or the cluster cannot be reached.
+        Exception: the first one that `start` or `function` raised.
     """
     count = min(engine.workers or len(os.sched_getaffinity(0)), len(items))
     if engine.runner == "native" and count <= 1:
-        start(*arguments)
+        if start is not None:
+            start(*arguments)
         yield from map(function, items)
         return
-    with _pool(engine, count, start, arguments) as pool:
+    begin, done = partial(_begun, start, arguments), partial(_done, function)
+    if engine.runner == "native":
+        yield from _over_processes(done, items, count, begin, imported)
+    else:
+        yield from _over_cluster(done, items, count, begin, engine)
+
+
+def _over_processes(
+    function: Callable[[Item], Result], items: Sequence[Item], count: int, begin: Begin, imported: Sequence[str]
+) -> Iterator[Result]:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(imported))
+    with ProcessPoolExecutor(count, context, begin) as pool:
+        try:
+            yield from pool.map(function, items)
+        except BrokenProcessPool:
+            raise WorkersLost(
+                f"one of {count} workers was killed, most often for want of memory; "
+                "set engine.workers in params.yaml to fewer, and run again"
+            ) from None
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _over_cluster(
+    function: Callable[[Item], Result], items: Sequence[Item], count: int, begin: Begin, engine: EngineParams
+) -> Iterator[Result]:
+    with _ray_pool(engine, count, begin) as pool:
         for result in pool.imap(function, items):
-            if isinstance(result, Exception):  # Ray's pool hands on what was raised in a worker, wrapped
+            if isinstance(result, Exception):  # the pool hands on what was raised in a worker, wrapped
                 raise getattr(result, "underlying", result)
             yield result
 
 
-def _pool(engine: EngineParams, count: int, start: Callable[..., None], arguments: tuple[Any, ...]) -> Any:
-    if engine.runner == "native":
-        return multiprocessing.get_context("forkserver").Pool(count, start, arguments)
-    import ray  # noqa: PLC0415  an extra, and only for who asks for it
-    from ray.util.multiprocessing import Pool  # noqa: PLC0415
+def _ray_pool(engine: EngineParams, count: int, begin: Begin) -> Any:
+    try:
+        import ray  # noqa: PLC0415  an extra, and only for who asks for it
+        from ray.util.multiprocessing import Pool  # noqa: PLC0415
+    except ModuleNotFoundError:
+        raise WorkersLost("engine.runner is ray, which is not installed: pip install 'tunegate[ray]'") from None
+    try:
+        ray.init(address=engine.ray_address, ignore_reinit_error=True, log_to_driver=False)
+    except Exception as error:  # noqa: BLE001  what it raises depends on how far it came
+        where = engine.ray_address or "this machine"
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise WorkersLost(
+            f"no Ray cluster answers at {where} ({first}); check engine.ray_address, or set engine.runner to native"
+        ) from None
+    return Pool(count, begin)
 
-    ray.init(address=engine.ray_address, ignore_reinit_error=True, log_to_driver=False)
-    return Pool(count, start, arguments)
+
+_failed: list[Exception] = []
+
+
+def _begun(start: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
+    """Start a worker; what breaks here is told by its first item, for a pool only sees that the worker is gone."""
+    try:
+        if start is not None:
+            start(*arguments)
+    except Exception as error:  # noqa: BLE001  raised again in `_done`
+        _failed.append(error)
+
+
+def _done(function: Callable[[Item], Result], item: Item) -> Result:
+    if _failed:
+        raise _failed[0]
+    return function(item)
 
 
 def with_progress(results: Iterable[Result], stage: str, total: int, rows: Callable[[Result], int]) -> Iterator[Result]:

@@ -1,9 +1,13 @@
 """Batches over processes: in order, started once in each worker, the same wherever they run."""
 
 import os
+import signal
+import sys
+from types import ModuleType
 
 import pytest
 
+from tasks.errors import FileInvalid, WorkersLost
 from tasks.params import EngineParams
 from tasks.workers import map_batches, with_progress
 
@@ -68,8 +72,50 @@ class RayPool:
         return [1, RayTaskBroken(ValueError("this batch is broken"))]
 
 
+def no_tools(_offset: int) -> None:
+    raise FileInvalid("no tokenizer can be read there")
+
+
+def killed(_number: int) -> int:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return 0
+
+
+@pytest.mark.parametrize("engine", [ONE, TWO])
+def test_a_worker_that_cannot_start_says_why_and_nobody_waits_for_it(engine: EngineParams) -> None:
+    with pytest.raises(FileInvalid, match="no tokenizer can be read there"):
+        list(map_batches(shifted, [1, 2, 3], engine, no_tools, (0,)))
+
+
+def test_a_worker_that_is_killed_ends_the_stage_with_the_next_move() -> None:
+    with pytest.raises(WorkersLost, match=r"one of 2 workers was killed.*set engine\.workers"):
+        list(map_batches(killed, [1, 2, 3], TWO))
+
+
+def test_a_cluster_that_does_not_answer_is_named_with_the_next_move(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(**_: object) -> None:
+        raise ConnectionError("failed to connect\nand much more")
+
+    ray = ModuleType("ray")
+    monkeypatch.setattr(ray, "init", refused, raising=False)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    pools = ModuleType("ray.util.multiprocessing")
+    monkeypatch.setattr(pools, "Pool", RayPool, raising=False)
+    monkeypatch.setitem(sys.modules, "ray.util", ModuleType("ray.util"))
+    monkeypatch.setitem(sys.modules, "ray.util.multiprocessing", pools)
+    on_ray = EngineParams(runner="ray", ray_address="ray://head:10001", workers=2)
+    with pytest.raises(WorkersLost, match=r"at ray://head:10001 \(failed to connect\); check engine.ray_address"):
+        list(map_batches(shifted, [1, 2], on_ray, start, (0,)))
+
+
+def test_ray_that_is_not_installed_is_said_with_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(WorkersLost, match=r"pip install 'tunegate\[ray\]'"):
+        list(map_batches(shifted, [1, 2], EngineParams(runner="ray", ray_address=None, workers=2), start, (0,)))
+
+
 def test_what_breaks_on_a_cluster_is_raised_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.workers._pool", lambda *_: RayPool())
+    monkeypatch.setattr("tasks.workers._ray_pool", lambda *_: RayPool())
     on_ray = EngineParams(runner="ray", ray_address=None, workers=2)
     with pytest.raises(ValueError, match="this batch is broken"):
         list(map_batches(broken, [1, 2], on_ray, start, (0,)))
