@@ -47,8 +47,12 @@ class ChatTokens:
         return [len(encoding.ids) for encoding in encodings]
 
     def special_tokens(self) -> tuple[str, ...]:
-        """Every token that the tokenizer makes of a mark in the text whoever wrote it, sorted: all added tokens."""
-        return tuple(sorted({*self._tokenizer.all_special_tokens, *self._tokenizer.added_tokens_encoder} - {""}))
+        """The tokenizer's special tokens, sorted: marks that it obeys whoever wrote them.
+
+        Added tokens that are not marked special (`<tool_call>`, `<think>`, runs of spaces) are text that answers need.
+        """
+        added = (str(token) for token in self._tokenizer.added_tokens_decoder.values() if token.special)
+        return tuple(sorted({*self._tokenizer.all_special_tokens, *added} - {""}))
 
 
 def load_chat_tokens(folder: Path) -> ChatTokens:

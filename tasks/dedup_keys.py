@@ -44,6 +44,7 @@ KEY_SCHEMA = pa.schema(
         ("label", pa.large_string()),
         ("answer", pa.large_string()),
         ("context", pa.int64()),
+        ("completion", pa.int64()),
     ]
 )
 Integers = npt.NDArray[np.int64]
@@ -56,9 +57,9 @@ class Keys:
     """All rows of a table in input order, as columns.
 
     `table` has id, source, role, file and line. `key` is null for a row that is compared with none; `stripped` is the
-    key without its template, or null where that is the same; `label` is a short answer, normalised, and
-    `answer` the same as it is; `context` stands for all that
-    an answer depends on besides the user turns. `rank` is a row's place when rows are sorted by id.
+    key without its template, or null where that is the same; `label` is a short answer, normalised, and `answer` the
+    same as it is; `context` stands for all that an answer depends on besides the user turns, `completion` for the
+    answer, both as hashes. `rank` is a row's place when rows are sorted by id.
     """
 
     table: Any
@@ -68,6 +69,7 @@ class Keys:
     label: Any
     answer: Any
     context: Integers
+    completion: Integers
     rank: Integers
 
     def __len__(self) -> int:
@@ -95,7 +97,7 @@ def read_keys(path: Path, params: DedupParams, engine: EngineParams) -> tuple[Ke
     table = read_table(path, Example, ROW_COLUMNS)
     here = engine.model_copy(update={"runner": "native", "workers": 1})
     pool = here if groups < POOL_GROUPS else engine
-    batches = map_batches(partial(_keys_of_group, path), range(groups), pool)
+    batches = map_batches(partial(_keys_of_group, path.absolute()), range(groups), pool)
     found = pa.Table.from_batches(
         with_progress(batches, "dedup", table.num_rows, lambda batch: int(batch.num_rows)), KEY_SCHEMA
     )
@@ -111,6 +113,7 @@ def read_keys(path: Path, params: DedupParams, engine: EngineParams) -> tuple[Ke
         found["label"].combine_chunks(),
         found["answer"].combine_chunks(),
         found["context"].to_numpy(),
+        found["completion"].to_numpy(),
         rank,
     )
     return keys, shared
@@ -214,11 +217,13 @@ def _keys_of_group(path: Path, group: int) -> Any:
 def _keys_of_row(turns: _Turns, role: str) -> tuple[Any, ...]:
     """The values of KEY_SCHEMA."""
     if role == "seen_by_base":
-        return None, 0, None, None, 0
-    context = zlib.crc32(turns.context.encode("utf-8", "surrogatepass"))
+        return None, 0, None, None, 0, 0
+    context, completion = (
+        zlib.crc32(text.encode("utf-8", "surrogatepass")) for text in (turns.context, turns.completion.strip())
+    )
     label = label_of(turns.completion)
     answer = None if label is None else turns.completion
-    return spaced(turns.prompt), len(turns.prompt), label, answer, context
+    return spaced(turns.prompt), len(turns.prompt), label, answer, context, completion
 
 
 def label_of(completion: str) -> str | None:

@@ -2,8 +2,9 @@
 
 Rows with the same key are a group: its exact duplicates go first. Near duplicates are looked for among the groups, and
 verified by exact Jaccard similarity. Of a cluster a row of a test split stays, else the one with the longest prompt,
-among those the one with the smallest id. Rows of a test split are never dropped, and rows that the base model has seen
-take no part.
+among those the one with the smallest id. Rows that ask alike in another context (a system turn, tools, earlier turns)
+and are answered otherwise are other tasks: they share the cluster, and each task keeps its best row. Rows of a test
+split are never dropped, and rows that the base model has seen take no part.
 """
 
 from collections.abc import Iterable, Iterator
@@ -81,7 +82,15 @@ class _Search:
 
     def best(self, group: int) -> int:
         """The row of a group that would stay."""
-        return int(self.groups.rows[self.groups.starts[group]])
+        return self.left(group)[0]
+
+    def left(self, group: int) -> list[int]:
+        """The rows of a group that were not dropped, the best first."""
+        return [row for row in self.groups.members(group) if row not in self.found.fates]
+
+    def tasks(self, row: int) -> tuple[tuple[str, int], tuple[str, int]]:
+        """What a row asks for besides its key: two rows that have one of these in common ask for the same."""
+        return ("context", int(self.keys.context[row])), ("completion", int(self.keys.completion[row]))
 
     def texts(self, group: int) -> tuple[str, ...]:
         """What a group is compared by."""
@@ -127,23 +136,28 @@ def _codes(column: Any) -> Integers:
 
 
 def _drop_exact(search: _Search) -> Integers:
-    """Drop exact duplicates and, if asked, prompts with conflicting answers; the groups that are left."""
+    """Drop exact duplicates and, if asked, prompts with conflicting answers; the groups that are left.
+
+    Rows that ask the same in another context (a system turn, tools, earlier answers) are another task, unless they are
+    answered alike.
+    """
     is_left = np.ones(len(search.groups.first), bool)
     for group in np.flatnonzero(np.diff(search.groups.starts) > 1).tolist():
         members = search.groups.members(group)
-        answers = grouped((row for row in members if search.labels[row] >= 0), lambda row: search.keys.context[row])
-        variants = [grouped(rows, lambda row: search.labels[row]) for rows in answers]
-        is_conflicting = any(len(different) > 1 for different in variants)
-        search.found.conflicts += (link for different in variants for link in _exact_conflicts(search, different))
-        if search.is_test[members[0]]:
+        is_test = bool(search.is_test[members[0]])
+        if is_test:
             _drop(search, members[1:], "duplicate_of_test", search.id_of(members[0]))
-        elif is_conflicting and search.params.conflicting_answers == "drop":
-            _drop(search, members, "conflicting_answers", f"{len(members)} rows")
-            is_left[group] = False
-        else:
-            same = grouped(members, lambda row: (search.keys.context[row], search.labels[row]))
-            for rows in same if is_conflicting else [members]:
-                _drop(search, rows[1:], "exact_duplicate", search.id_of(rows[0]))
+        for rows in grouped(members, lambda row: search.keys.context[row]):
+            variants = grouped((row for row in rows if search.labels[row] >= 0), lambda row: search.labels[row])
+            search.found.conflicts += _exact_conflicts(search, variants)
+            if len(variants) > 1 and search.params.conflicting_answers == "drop" and not is_test:
+                _drop(search, rows, "conflicting_answers", f"{len(rows)} rows")
+                continue
+            for same in grouped(rows, lambda row: search.labels[row]) if len(variants) > 1 else [rows]:
+                _drop(search, same[1:], "exact_duplicate", search.id_of(same[0]))
+        for same in grouped(search.left(group), lambda row: search.keys.completion[row]):
+            _drop(search, same[1:], "exact_duplicate", search.id_of(same[0]))
+        is_left[group] = bool(search.left(group))
     return np.flatnonzero(is_left)
 
 
@@ -260,14 +274,21 @@ def _is_dropped(search: _Search, group: int) -> bool:
 
 
 def _drop_all_but_best(search: _Search, groups: Integers, links: list[Link], rule: str, told: Any) -> None:
-    """Join linked groups; of every cluster of them the best stays, and what is dropped for it names it."""
+    """Join linked groups; of every cluster of them the best row of each task stays; what is dropped for it names it."""
     for left, right, _ in links:
         search.clusters.link(left, right)
     linked = {group for link in links for group in link[:2]}
     merit = groups[_by_merit(search, groups)].tolist()
     for cluster in grouped((group for group in merit if group in linked), search.clusters.root):
-        kept = search.best(cluster[0])
-        own_rule = "duplicate_of_test" if search.is_test[kept] else rule
-        for group in cluster[1:]:
-            value = f"{search.id_of(kept)} {told(group, cluster[0])}"
-            _drop(search, search.groups.members(group), own_rule, value)
+        best = search.best(cluster[0])
+        of_test = (best, cluster[0]) if search.is_test[best] else None
+        own_rule = "duplicate_of_test" if of_test else rule
+        kept: dict[tuple[str, int], tuple[int, int]] = {}
+        for group in cluster:
+            for row in search.left(group):
+                better = of_test or next((kept[task] for task in search.tasks(row) if task in kept), None)
+                if group == cluster[0] or better is None:
+                    for task in search.tasks(row):
+                        kept.setdefault(task, (row, group))
+                else:
+                    _drop(search, [row], own_rule, f"{search.id_of(better[0])} {told(group, better[1])}")

@@ -21,7 +21,7 @@ from tasks.layouts import build_parser, recognise, shown_columns
 from tasks.params import IngestParams, Source, load_params
 from tasks.raw_rows import RawRow, SourceFile
 from tasks.records import DataSummary, Example, LedgerEntry, QuarantinedRow
-from tasks.source_files import find_files, read_rows
+from tasks.source_files import find_files, read_rows, unread_files
 from tasks.strict_json import Broken
 from tasks.summaries import Tally, print_summary
 from tasks.tables import TableWriter, writing
@@ -116,7 +116,17 @@ def ingest_source(source: Source, params: IngestParams, outputs: Outputs, count:
         results = [read_row(source, located, row_id, parse, count.unread) for located, row_id in batch]
         _write(results, outputs, count)
     _check_share(count, params.max_broken_share)
-    return [f"{source.name}: layout {kind}", *_notes(source, count)]
+    return [f"{source.name}: layout {kind}", *_notes(source, count), *_unread_note(source)]
+
+
+def _unread_note(source: Source) -> Iterator[str]:
+    """Files that lie among the others and are not read."""
+    if names := unread_files(source):
+        more = "" if len(names) <= SHOWN_PROBLEMS else ", …"
+        yield (
+            f"alarm: {source.name}: {len(names)} files are not read, for no reader takes their names: "
+            f"{', '.join(names[:SHOWN_PROBLEMS])}{more}; rename, convert or remove them"
+        )
 
 
 def first_rows(rows: Iterator[LocatedRow]) -> list[LocatedRow]:

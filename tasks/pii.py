@@ -50,6 +50,7 @@ RECOGNISERS = {
 }
 FRACTION = re.compile(r"\d[.,]\Z")
 """What stands before the decimals of a number: they hold the Luhn check as often as any digits, one time in ten."""
+MOST_LOCAL_CHARS, MOST_DOMAIN_CHARS = 64, 255
 FEWEST_PHONE_DIGITS, MOST_PHONE_DIGITS = 8, 15
 
 
@@ -144,8 +145,10 @@ def _offline_email(recogniser: Any) -> Any:
 
 def _finds(kind: str, recogniser: Any, text: str) -> Iterator[tuple[int, int]]:
     places: list[tuple[int, int]] = []
-    if kind != "phone" or "+" in text or "00" in text:  # of its phone numbers only those with a country code are taken
-        places = [(found.start, found.end) for found in recogniser.analyze(text, recogniser.supported_entities)]
+    if kind == "email":  # its pattern takes time quadratic in the length of a text without spaces
+        places = [place for start, end in _around_ats(text) for place in _analysed(recogniser, text, start, end)]
+    elif kind != "phone" or "+" in text or "00" in text:  # of its phone numbers those with a country code are taken
+        places = _analysed(recogniser, text, 0, len(text))
     if kind == "phone":
         shaped = [match.span() for match in PHONE.finditer(text) if _has_phone_length(match.group())]
         places = [*shaped, *((start, end) for start, end in places if _has_country_code(text[start:end]))]
@@ -154,6 +157,24 @@ def _finds(kind: str, recogniser: Any, text: str) -> Iterator[tuple[int, int]]:
     elif kind == "ip":
         places = [(start, end) for start, end in places if _is_public(text[start:end])]
     yield from sorted(places, key=lambda place: (place[0], -place[1]))
+
+
+def _analysed(recogniser: Any, text: str, start: int, end: int) -> list[tuple[int, int]]:
+    found = recogniser.analyze(text[start:end], recogniser.supported_entities)
+    return [(start + one.start, start + one.end) for one in found]
+
+
+def _around_ats(text: str) -> Iterator[tuple[int, int]]:
+    """The parts of a text in which addresses may stand, as long as one can be around each `@` (RFC 5321, 4.5.3.1)."""
+    start = end = -1
+    for match in re.finditer("@", text):
+        low, high = max(match.start() - MOST_LOCAL_CHARS, 0), match.end() + MOST_DOMAIN_CHARS
+        if start >= 0 and low > end:
+            yield start, end
+            start = low
+        start, end = (low if start < 0 else start), high
+    if start >= 0:
+        yield start, end
 
 
 def _has_phone_length(text: str) -> bool:

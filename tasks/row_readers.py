@@ -53,22 +53,22 @@ def _parse_line(body: bytes, *, is_cut: bool = False) -> dict[str, Any] | Broken
 
 
 def _read_json(path: Path) -> Iterator[RawRow]:
-    """A JSON array; a file that starts with an object is JSON lines under another name."""
+    """A JSON array, where a row's place is its number; a file that starts with an object is JSON lines."""
     with opened(path) as stream:
         start = stream.read1(4096).removeprefix(BOM).lstrip()
     if start.startswith(b"{"):
         yield from _read_jsonl(path)
         return
     with opened(path) as stream:
-        line = 0
+        number = 0
         try:
-            for element in read_elements(stream):
-                line = element.line
+            for number, element in enumerate(read_elements(stream), start=1):
                 is_long = element.size > MAX_ROW_BYTES
                 row = too_long(element.size) if is_long else _parse_element(element.raw)
-                yield RawRow(line, element.digest, row, element.raw)
+                yield RawRow(number, element.digest, row, element.raw)
         except FileBroken as broken:
-            raise FileBroken(broken.rule, broken.value, broken.line or line) from None
+            where = f" (line {broken.line})" if broken.line else ""
+            raise FileBroken(broken.rule, f"{broken.value}{where}", number + 1) from None
 
 
 def _parse_element(raw: bytes) -> dict[str, Any] | Broken:
@@ -99,15 +99,18 @@ def _read_parquet(path: Path) -> Iterator[RawRow]:
         raise FileBroken("parquet_torn", str(error).removeprefix(f"{path}: "), number + 1) from None
 
 
-def _parquet_row(number: int, row: dict[str, Any] | None) -> RawRow:
-    if row is None:
+def _parquet_row(number: int, row: dict[str, Any] | Exception) -> RawRow:
+    if isinstance(row, UnicodeDecodeError):
         return raw_row(number, b"", Broken("invalid_utf8", "a text of this row"))
+    if isinstance(row, Exception):
+        return raw_row(number, b"", Broken("wrong_type", f"a value of this row: {type(row).__name__}"))
     canonical = json.dumps(row, sort_keys=True, default=str).encode()
     return raw_row(number, canonical, too_long(len(canonical)) if len(canonical) > MAX_ROW_BYTES else row)
 
 
 _TEXT_READERS: dict[str, Reader] = {
     ".jsonl": _read_jsonl,
+    ".ndjson": _read_jsonl,
     ".json": _read_json,
     ".csv": _csv_reader(","),
     ".tsv": _csv_reader("\t"),

@@ -25,6 +25,7 @@ from tasks.row_readers import READERS
 from tasks.strict_json import Broken
 
 _FOREIGN_STARTS = (b"PK\x03\x04", b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ", b"%PDF", b"SQLite format")
+PAPERS = (".md", ".rst", ".py", ".dvc", ".gitignore")
 _REFUSED = (401, 402, 403)
 _MAX_NUL_SHARE = 0.1  # text has none, UTF-16 half; a row with a stray one is that row's trouble
 
@@ -45,12 +46,35 @@ def find_files(source: Source) -> tuple[SourceFile, ...]:
         return (SourceFile(path, prefix + source.path),)
     if not path.is_dir() and not is_glob(source.path):
         raise SourceInvalid(f"{prefix}{source.path}: no such file or folder; mend sources.{source.name}.path")
-    found = path.rglob("*") if path.is_dir() else root.glob(source.path)
-    files = sorted(file for file in found if file.is_file() and _is_readable(file.relative_to(root)))
+    files = [file for file in _matching(source, root) if _is_readable(file.relative_to(root))]
     if not files:
         where = "in this folder" if path.is_dir() else "that this pattern matches"
         raise SourceInvalid(f"{prefix}{source.path}: no file {where} ends in {', '.join(sorted(READERS))}")
     return tuple(SourceFile(file, prefix + file.relative_to(root).as_posix()) for file in files)
+
+
+def unread_files(source: Source) -> list[str]:
+    """The files in a source's folder, or of its pattern, that no reader takes; papers and hidden files aside."""
+    if source.repo_id is not None or Path(source.path).is_file():
+        return []
+    names = (file.relative_to(Path()) if not file.is_absolute() else file for file in _matching(source, Path()))
+    return [name.as_posix() for name in names if not _is_readable(name) and not _is_paper(name)]
+
+
+def _matching(source: Source, root: Path) -> list[Path]:
+    """The files of a folder or a pattern, sorted by name."""
+    path = root / source.path
+    try:
+        found = path.rglob("*") if path.is_dir() else root.glob(source.path)
+        return sorted(file for file in found if file.is_file())
+    except (ValueError, NotImplementedError) as error:  # of a pattern
+        raise SourceInvalid(f"{source.path}: {error}; mend sources.{source.name}.path") from None
+
+
+def _is_paper(file: Path) -> bool:
+    """Whether it is about the data, or a program: what lies beside rows without being rows."""
+    is_hidden = any(part.startswith((".", "__")) for part in file.parts)
+    return is_hidden or file.suffix.lower() in PAPERS or file.stem.lower() in ("license", "licence", "readme", "notice")
 
 
 def read_rows(file: SourceFile) -> Iterator[RawRow]:
@@ -74,7 +98,7 @@ def reader_suffix(name: str) -> str:
         SourceInvalid: there is no reader for it.
     """
     for suffix in sorted(READERS, key=len, reverse=True):
-        if name.endswith(suffix):
+        if name.lower().endswith(suffix):
             return suffix
     raise SourceInvalid(f"{name}: the name ends in none of {', '.join(sorted(READERS))}; rename or convert it")
 
@@ -164,7 +188,7 @@ def _literal(name: str) -> str:
 
 
 def _is_readable(file: Path) -> bool:
-    return not any(part.startswith(".") for part in file.parts) and file.name.endswith(tuple(READERS))
+    return not any(part.startswith(".") for part in file.parts) and file.name.lower().endswith(tuple(READERS))
 
 
 def _check_start(file: SourceFile) -> None:

@@ -202,31 +202,33 @@ def parse_table(table: Any, kind: type[Kind], path: Path) -> list[Kind]:
         ) from None
 
 
-def read_foreign_rows(path: Path, max_columns: int) -> Iterator[dict[str, object] | None]:
-    """The rows of a Parquet file that others wrote, batch by batch; None stands for one with a text that is no UTF-8.
+def read_foreign_rows(path: Path, max_columns: int) -> Iterator[dict[str, object] | Exception]:
+    """The rows of a Parquet file that others wrote, batch by batch; for one that cannot be had, what was raised.
 
     Raises:
-        SourceInvalid: it is torn, not Parquet, or has more than `max_columns` columns.
+        SourceInvalid: it is torn, not Parquet, or has more than `max_columns` columns or two of one name.
     """
     try:
         with pq.ParquetFile(path) as file:
             if (found := len(file.schema_arrow)) > max_columns:
                 raise SourceInvalid(f"{path}: {found} columns, at most {max_columns}; export those that are wanted")
+            if len(set(file.schema_arrow.names)) < found:
+                raise SourceInvalid(f"{path}: a column name comes twice; rename one and export it again")
             for batch in file.iter_batches(batch_size=FOREIGN_ROWS_PER_BATCH):
                 yield from _foreign_batch(batch)
     except (pa.ArrowException, OSError) as error:
         raise SourceInvalid(f"{path}: not a readable Parquet file ({_first_line(error)}); export it again") from None
 
 
-def _foreign_batch(batch: Any) -> Iterator[dict[str, object] | None]:
+def _foreign_batch(batch: Any) -> Iterator[dict[str, object] | Exception]:
     try:
         yield from batch.to_pylist()
-    except UnicodeDecodeError:  # some row's; one by one it costs that row alone
+    except Exception:  # noqa: BLE001  no UTF-8, a date beyond the calendar, an unknown time zone; one by one it costs that row
         for index in range(batch.num_rows):
             try:
                 (row,) = batch.slice(index, 1).to_pylist()
-            except UnicodeDecodeError:
-                yield None
+            except Exception as error:  # noqa: BLE001  as above
+                yield error
             else:
                 yield row
 

@@ -7,6 +7,7 @@ a new champion makes no training stale.
 """
 
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from importlib import import_module
@@ -74,7 +75,8 @@ def main() -> None:
 def fill(database: Path, params: Params, share: float) -> DataProfile:
     """Fill the flat table in `database`, batch by batch; what comes back is the data set's profile."""
     completions = CompletionCounts()
-    derived = derive_all(FILES, params.clean, params.sources, paths.BASE_TOKENIZER, params.engine)
+    files = {partition: path.absolute() for partition, path in FILES.items()}  # workers of a cluster start elsewhere
+    derived = derive_all(files, params.clean, params.sources, paths.BASE_TOKENIZER.absolute(), params.engine)
     with filling(database, share) as table:
         for part in derived:
             table.write(part.rows)
@@ -119,7 +121,7 @@ def check_drift(
 
 
 def dropped_share(summaries: Sequence[DataSummary]) -> float:
-    """The share of ingested rows that some stage dropped because something was wrong with them.
+    """The share that some stage dropped because something was wrong with them, of the rows not set aside on purpose.
 
     Raises:
         FileInvalid: the first summary, that of `ingest`, counts no rows.
@@ -127,8 +129,11 @@ def dropped_share(summaries: Sequence[DataSummary]) -> float:
     rows_in = summaries[0].rows_in
     if not rows_in:
         raise FileInvalid(f"{SUMMARIES[0]}: no rows in; run `dvc repro ingest`")
-    dropped = sum(count for summary in summaries for rule, count in summary.dropped.items() if rule not in NOT_LOST)
-    return dropped / rows_in
+    dropped = Counter[str]()
+    for summary in summaries:
+        dropped.update(summary.dropped)
+    set_aside = sum(count for rule, count in dropped.items() if rule in NOT_LOST)
+    return (dropped.total() - set_aside) / max(rows_in - set_aside, 1)
 
 
 def thresholds(params: Params) -> dict[str, float | list[str] | None]:

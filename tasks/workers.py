@@ -8,10 +8,12 @@ on a cluster Ray's own pool. What a worker needs to start with (a tokenizer, a r
 import multiprocessing
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
+from itertools import islice
 from typing import Any, TypeVar
 
 from tasks.errors import WorkersLost
@@ -21,6 +23,9 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Begin = Callable[[], None]
 PROGRESS_SECONDS = 2.0
+PORTION = 16
+AHEAD = 2
+"""Items handed out for each worker: results that wait for their turn are held in memory."""
 
 
 def map_batches(
@@ -45,8 +50,10 @@ def map_batches(
         WorkersLost: a worker was killed, or the cluster cannot be reached.
         Exception: the first one that `start` or `function` raised.
     """
+    if not items:
+        return
     count = min(engine.workers or len(os.sched_getaffinity(0)), len(items))
-    if engine.runner == "native" and count <= 1:
+    if engine.runner == "native" and count == 1:
         if start is not None:
             start(*arguments)
         yield from map(function, items)
@@ -65,7 +72,11 @@ def _over_processes(
     context.set_forkserver_preload(list(imported))
     with ProcessPoolExecutor(count, context, begin) as pool:
         try:
-            yield from pool.map(function, items)
+            waiting = (pool.submit(function, item) for item in items)
+            ahead = deque(islice(waiting, AHEAD * count))
+            while ahead:
+                yield ahead.popleft().result()
+                ahead.extend(islice(waiting, 1))
         except BrokenProcessPool:
             raise WorkersLost(
                 f"one of {count} workers was killed, most often for want of memory; "
@@ -79,10 +90,11 @@ def _over_cluster(
     function: Callable[[Item], Result], items: Sequence[Item], count: int, begin: Begin, engine: EngineParams
 ) -> Iterator[Result]:
     with _ray_pool(engine, count, begin) as pool:
-        for result in pool.imap(function, items):
-            if isinstance(result, Exception):  # the pool hands on what was raised in a worker, wrapped
-                raise getattr(result, "underlying", result)
-            yield result
+        for start in range(0, len(items), PORTION * count):
+            for result in pool.imap(function, items[start : start + PORTION * count]):
+                if isinstance(result, Exception):  # the pool hands on what was raised in a worker, wrapped
+                    raise getattr(result, "underlying", result)
+                yield result
 
 
 def _ray_pool(engine: EngineParams, count: int, begin: Begin) -> Any:
@@ -93,13 +105,14 @@ def _ray_pool(engine: EngineParams, count: int, begin: Begin) -> Any:
         raise WorkersLost("engine.runner is ray, which is not installed: pip install 'tunegate[ray]'") from None
     try:
         ray.init(address=engine.ray_address, ignore_reinit_error=True, log_to_driver=False)
+        cores = int(ray.cluster_resources().get("CPU", 1))  # type: ignore[no-untyped-call]
+        return Pool(min(count, cores) if engine.workers else cores, begin)
     except Exception as error:  # noqa: BLE001  what it raises depends on how far it came
         where = engine.ray_address or "this machine"
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise WorkersLost(
             f"no Ray cluster answers at {where} ({first}); check engine.ray_address, or set engine.runner to native"
         ) from None
-    return Pool(count, begin)
 
 
 _failed: list[Exception] = []

@@ -73,6 +73,19 @@ def parquet(table: Any) -> bytes:
 
 ROW = pair()
 LONG = b'{"prompt": "' + b"x" * MAX_ROW_BYTES + b'"}'
+UNCLOSED = b'{"prompt":' + b"[" * 25 + b'"' + b'\\"' * 400_000
+BEYOND = parquet(
+    pa.table(
+        {
+            "prompt": ["Where is my parcel?", "Where is my bill?", "Where is my lamp?"],
+            "completion": ["shipping", "billing", "shipping"],
+            "at": pa.array([0, 2**60, 0], pa.timestamp("us")),
+        }
+    )
+)
+SAME_NAME = parquet(
+    pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"]), pa.array(["c"])], ["prompt", "completion", "completion"])
+)
 NULL = parquet(pa.table({"prompt": [None], "completion": ["x"]}))
 NAMELESS = chat([turn("assistant", None, tool_calls=[{"id": "c"}])])
 SECOND = chat([turn("user", "route this"), turn("system", "a"), turn("assistant", "b")])
@@ -121,6 +134,7 @@ INGEST_CASES: list[tuple[str, str, bytes, tuple[str, ...]]] = [
     ("infinity", "a.jsonl", b'{"prompt": "a", "completion": "x", "w": -Infinity}\n', ("json_non_finite",)),
     ("float beyond its range", "a.jsonl", b'{"prompt": "a", "completion": "x", "w": 1e400}\n', ("json_non_finite",)),
     ("depth 25", "a.jsonl", DEEP, ("json_too_deep",)),
+    ("an unclosed text of 1 MB of escaped quotes in deep brackets", "a.jsonl", UNCLOSED, ("json_too_deep",)),
     ("depth 100,000", "a.jsonl", DEEPEST, ("json_too_deep",)),
     ("depth 100,000 in an array", "a.json", b"[" + DEEPEST + b",\n" + ROW + b"]", ("json_too_deep", KEPT)),
     ("integer of 5,000 digits", "a.jsonl", b'{"prompt": "a", "w": ' + b"9" * 5000 + b"}", ("json_value",)),
@@ -142,6 +156,8 @@ INGEST_CASES: list[tuple[str, str, bytes, tuple[str, ...]]] = [
     ("CSV cell of invalid UTF-8", "a.csv", b"prompt,completion\n\xff,x\n", ("invalid_utf8",)),
     ("CSV cell with a NUL", "a.csv", b"prompt,completion\nroute this ticket\0,repair\n", ("nul_byte",)),
     ("CSV cell that a spreadsheet runs", "a.csv", b"prompt,completion\n=cmd|' /C calc'!A0,repair\n", (KEPT,)),
+    ("Parquet date beyond the calendar", "a.parquet", BEYOND, (KEPT, "wrong_type", KEPT)),
+    ("Parquet with a column twice", "a.parquet", SAME_NAME, ("parquet_torn",)),
     ("Parquet cell that is null", "a.parquet", NULL, ("wrong_type",)),
     # layouts
     ("no messages [missing]", "chat.jsonl", line({"text": "a"}), ("missing_column",)),

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from tokenizers import AddedToken, Tokenizer
 from transformers import AutoTokenizer
 
 from tasks.chat_tokens import TemplateFailed, load_chat_tokens
@@ -25,8 +26,14 @@ def test_marks_are_one_token_and_text_is_a_token_a_byte(tmp_path: Path) -> None:
     assert chat.count([chat.render(example("a", "hello", "ok")), ""]) == [28, 0]
 
 
-def test_every_added_token_is_special(tmp_path: Path) -> None:
-    assert load_chat_tokens(write_tokenizer(tmp_path)).special_tokens() == ("<pad>", "<|im_end|>", "<|im_start|>")
+def test_special_tokens_are_those_marked_so_not_every_added_token(tmp_path: Path) -> None:
+    write_tokenizer(tmp_path)
+    tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    tokenizer.add_tokens([AddedToken("<tool_call>", special=False), AddedToken("    ", special=False)])
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    chat = load_chat_tokens(tmp_path)
+    assert chat.special_tokens() == ("<pad>", "<|im_end|>", "<|im_start|>")
+    assert chat.count(["<tool_call>"]) == [1]
 
 
 def test_a_template_that_raises_says_so(tmp_path: Path) -> None:

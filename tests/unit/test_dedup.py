@@ -76,6 +76,41 @@ def test_of_exact_duplicates_one_stays_and_is_named() -> None:
     }
 
 
+TASKS = ("Translate to French.", "Translate to German.", "Name the sentiment.")
+
+
+@pytest.mark.parametrize("other", [BASE, VARIANT])
+def test_the_same_text_under_other_instructions_is_another_task(other: str) -> None:
+    rows = [
+        example(name, text, f"{PROSE} {system}", system=system)
+        for name, text, system in zip("abc", (BASE, other, BASE), TASKS, strict=True)
+    ]
+    found = search(*rows)
+    assert (found.kept, found.entries, found.conflicts) == (rows, [], [])
+    assert {member.cluster for member in found.clusters} == {"a"}
+
+
+@pytest.mark.parametrize(("other", "rule"), [(BASE, "exact_duplicate"), (VARIANT, "near_duplicate")])
+def test_the_same_text_with_the_same_answer_is_a_duplicate_under_any_instruction(other: str, rule: str) -> None:
+    found = fates(example("a", BASE, PROSE, system=TASKS[0]), example("b", other, PROSE, system=TASKS[1]))
+    assert [entry[0] for entry in found.values()] == [rule]
+
+
+def test_a_conflict_costs_the_rows_of_its_own_instruction_only() -> None:
+    rows = [
+        example("a", BASE, "shipping", system=TASKS[0]),
+        example("b", BASE, "billing", system=TASKS[0]),
+        example("c", BASE, "angry", system=TASKS[2]),
+    ]
+    drop = DEDUP.model_copy(update={"conflicting_answers": "drop"})
+    assert fates(*rows, params=drop) == dict.fromkeys("ab", ("conflicting_answers", "2 rows"))
+
+
+def test_a_row_of_a_test_split_takes_its_text_under_any_instruction() -> None:
+    rows = [example("a", BASE, PROSE, role="test"), example("b", VARIANT, "another", system=TASKS[1])]
+    assert [entry[0] for entry in fates(*rows).values()] == ["duplicate_of_test"]
+
+
 def test_of_exact_duplicates_the_longest_prompt_stays() -> None:
     assert fates(example("a", BASE), example("b", BASE + " !!!")) == {"a": ("exact_duplicate", "b")}
 

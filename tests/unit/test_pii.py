@@ -92,6 +92,12 @@ def test_the_hints_hide_nothing_from_the_recognisers(text: str) -> None:
     assert RECOGNISER.spans(text) == RECOGNISER.spans(text, hints=False)
 
 
+@pytest.mark.parametrize("filler", ["A", "ab+/", "."])
+def test_an_address_behind_100_kb_without_a_space_is_masked_in_linear_time(filler: str) -> None:
+    blob = filler * 100_000
+    assert RECOGNISER.mask(f"{blob} ann@mail.org {blob}@") == (f"{blob} [EMAIL] {blob}@", {"email": 1})
+
+
 def test_the_recognisers_come_without_spacy_and_torch() -> None:
     code = (
         "import sys, tasks.pii as p; p.build_recogniser(['email', 'phone']); print({'spacy', 'torch'} & {*sys.modules})"

@@ -11,7 +11,7 @@ import zstandard
 from tasks.errors import SourceInvalid
 from tasks.params import Source
 from tasks.raw_rows import MAX_COLUMNS, MAX_ROW_BYTES, SourceFile
-from tasks.source_files import find_files, read_rows
+from tasks.source_files import find_files, read_rows, unread_files
 from tasks.strict_json import Broken
 
 ROW = b'{"text": "hello"}'
@@ -72,8 +72,19 @@ def test_a_byte_order_mark_at_the_start_is_accepted(tmp_path: Path) -> None:
     assert rows_of(tmp_path / "a.jsonl", b"\xef\xbb\xbf" + ROW) == [(1, {"text": "hello"})]
 
 
-def test_a_json_array_gives_its_elements_with_their_lines(tmp_path: Path) -> None:
-    assert rows_of(tmp_path / "a.json", b'[\n{"a": 1},\n\n{"a": NaN}\n]') == [(2, {"a": 1}), (4, "json_non_finite")]
+@pytest.mark.parametrize("space", [b"", b"\n\n"])
+def test_a_json_array_gives_its_elements_with_their_numbers(tmp_path: Path, space: bytes) -> None:
+    array = b"[" + space + b'{"a": 1},' + space + b'{"a": NaN}]'
+    assert rows_of(tmp_path / "a.json", array) == [(1, {"a": 1}), (2, "json_non_finite")]
+
+
+def test_an_array_that_breaks_off_says_in_which_element_and_line(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(b'[{"a": 1},\n{"a": "he')
+    *_, last = read_rows(SourceFile(tmp_path / "a.json", "a.json"))
+    assert (last.line, last.row) == (
+        2,
+        Broken("json_syntax", "the array breaks off in the element that starts here (line 2)"),
+    )
 
 
 def test_json_lines_named_json_are_read_as_lines(tmp_path: Path) -> None:
@@ -239,6 +250,26 @@ def test_a_folder_gives_its_readable_files_in_order(tmp_path: Path, monkeypatch:
         "data/sources/rows/a.jsonl",
         "data/sources/rows/b.csv",
     ]
+
+
+def test_files_that_no_reader_takes_are_told_and_papers_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data/sources/rows").mkdir(parents=True)
+    for name in ("A.JSONL", "b.ndjson", "c.jsonl.bz2", "README.md", "LICENSE", ".hidden", "make.py"):
+        (tmp_path / "data/sources/rows" / name).write_bytes(ROW)
+    folder = source("data/sources/rows")
+    assert [file.path.name for file in find_files(folder)] == ["A.JSONL", "b.ndjson"]
+    assert [row.row for file in find_files(folder) for row in read_rows(file)] == [{"text": "hello"}] * 2
+    assert unread_files(folder) == ["data/sources/rows/c.jsonl.bz2"]
+    assert unread_files(source("data/sources/rows/A.JSONL")) == []
+
+
+def test_a_pattern_that_is_none_names_the_parameter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SourceInvalid, match=r"\*\*\.jsonl: Invalid pattern.*; mend sources\.tickets\.path"):
+        find_files(source("data/sources/**.jsonl"))
 
 
 def test_a_missing_file_names_the_parameter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

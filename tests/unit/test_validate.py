@@ -247,6 +247,12 @@ def test_a_repeated_id_an_unknown_partition_and_a_prompt_in_two_partitions_fail(
     }
 
 
+def test_rows_set_aside_on_purpose_do_not_thin_out_the_dropped_share() -> None:
+    ingested, cleaned_ = summary("ingest", 100_000), summary("clean", 100_000, language=400)
+    compared = summary("split", 99_600, compared_only=98_000, not_sampled=1_000)
+    assert dropped_share([ingested, cleaned_, compared]) == pytest.approx(400 / 1_000)
+
+
 @pytest.mark.parametrize(
     ("share", "subjects"), [(0.3, set()), (0.31, {"dropped_share"}), (math.nan, {"dropped_share"})]
 )
@@ -349,7 +355,7 @@ def test_an_expectation_that_great_expectations_would_drop_silently_is_named(tmp
 def test_the_dropped_share_counts_what_was_wrong_and_not_what_was_set_aside() -> None:
     aside = {"replay_not_needed": 40, "compared_only": 10, "not_sampled": 20, "duplicate_of_test": 3}
     summaries = [summary("ingest", 100, json_syntax=5), summary("split", 95, in_benchmark=5, **aside)]
-    assert dropped_share(summaries) == 0.1
+    assert dropped_share(summaries) == pytest.approx(10 / 27)
 
 
 def test_a_summary_without_rows_is_refused() -> None:

@@ -3,13 +3,14 @@
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from types import ModuleType
 
 import pytest
 
 from tasks.errors import FileInvalid, WorkersLost
 from tasks.params import EngineParams
-from tasks.workers import map_batches, with_progress
+from tasks.workers import AHEAD, map_batches, with_progress
 
 TWO = EngineParams(runner="native", ray_address=None, workers=2)
 ONE = EngineParams(runner="native", ray_address=None, workers=1)
@@ -41,6 +42,25 @@ def test_one_worker_or_one_item_stays_in_this_process(engine: EngineParams, item
 
 def test_no_items_start_no_worker() -> None:
     assert list(map_batches(shifted, [], TWO, start, (0,))) == []
+
+
+class Counted(list[int]):
+    """Counts what is taken of it."""
+
+    taken = 0
+
+    def __iter__(self) -> Iterator[int]:
+        for item in super().__iter__():
+            self.taken += 1
+            yield item
+
+
+def test_only_a_few_items_are_handed_out_before_their_results_are_taken() -> None:
+    items = Counted(range(50))
+    results = map_batches(shifted, items, TWO, start, (0,))
+    next(results)
+    assert items.taken <= AHEAD * 2 + 1
+    assert [number for number, _ in results] == list(range(1, 50))
 
 
 def test_what_breaks_in_a_worker_is_raised_here() -> None:
