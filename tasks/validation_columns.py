@@ -45,6 +45,7 @@ class Deriver:
             has_secret=int(self._breaks(clean_rules.secret, example)),
             has_pii=int(self._breaks(clean_rules.pii, example)),
             prompt_key=prompt_key(example.prompt),
+            asked_key=asked_key(example),
         )
 
     def _breaks(self, rule: clean_rules.Rule, example: Example) -> bool:
@@ -65,5 +66,15 @@ def blank_turns(example: Example) -> int:
 
 def prompt_key(prompt: str) -> int:
     """64 bits that two prompts share when they are the same but for case, punctuation and white space."""
-    digest = blake2b(normalised(prompt).encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return _bits(normalised(prompt))
+
+
+def asked_key(example: Example) -> int:
+    """64 bits that two examples share when their last answers depend on the same: prompt, other turns, tools."""
+    others = (message.model_dump_json() for message in example.messages[:-1] if message.role != "user")
+    return _bits("\0".join([normalised(example.prompt), example.tools or "", *others]))
+
+
+def _bits(text: str) -> int:
+    digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)

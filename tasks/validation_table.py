@@ -18,9 +18,10 @@ TABLE = "examples"
 class Columns(NamedTuple):
     """What the suite may ask about one example; no text of it, but lengths and flags (0 or 1).
 
-    `prompt_key` is a hash of the normalised prompt, `place` is file and line, `blank_turns` counts turns that say
-    nothing, `tokens` those of the whole conversation in the chat template. Characters of prompt and completion are
-    counted without the space around them.
+    `prompt_key` is a hash of the normalised prompt, `asked_key` of that and of all else that the answer depends on
+    (system turn, tools, earlier turns), `place` is file and line, `blank_turns` counts turns that say nothing, `tokens`
+    those of the whole conversation in the chat template. Characters of prompt and completion are counted without the
+    space around them.
     """
 
     id: str
@@ -40,6 +41,7 @@ class Columns(NamedTuple):
     has_secret: int
     has_pii: int
     prompt_key: int
+    asked_key: int
 
 
 KINDS: tuple[type, ...] = tuple(get_type_hints(Columns).values())
@@ -47,16 +49,21 @@ PARTITION_FLAGS = {"train": "in_train", "validation": "in_validation", "test": "
 SHARED = ("prompt_in_other_partition", "repeats_prompt")
 """What one row has in common with others; `repeats_prompt` is said of train rows only, and NULL elsewhere."""
 SQL_TYPES = {str: "TEXT", int: "INTEGER"}
-KEYS_IN_COMMON = """
-CREATE TEMP TABLE in_common AS
-SELECT prompt_key AS key, COUNT(DISTINCT partition) > 1 AS crosses, SUM(in_train) > 1 AS repeats
-FROM examples GROUP BY prompt_key HAVING COUNT(*) > 1
-"""
+KEYS_IN_COMMON = (
+    """
+    CREATE TEMP TABLE crossing AS SELECT prompt_key AS key FROM examples
+    GROUP BY prompt_key HAVING COUNT(DISTINCT partition) > 1
+    """,
+    """
+    CREATE TEMP TABLE repeated AS SELECT asked_key AS key FROM examples
+    WHERE in_train GROUP BY asked_key HAVING COUNT(*) > 1
+    """,
+)
 MARK_IN_COMMON = """
 UPDATE examples SET
     dropped_share = ?,
-    prompt_in_other_partition = prompt_key IN (SELECT key FROM in_common WHERE crosses),
-    repeats_prompt = CASE WHEN in_train THEN prompt_key IN (SELECT key FROM in_common WHERE repeats) END
+    prompt_in_other_partition = prompt_key IN (SELECT key FROM crossing),
+    repeats_prompt = CASE WHEN in_train THEN asked_key IN (SELECT key FROM repeated) END
 """
 INT64 = range(-(2**63), 2**63)
 
@@ -82,10 +89,13 @@ class ExamplesTable:
     def finish(self) -> None:
         """Fill in what one row has in common with others: only now all of them are here."""
         run = self._connection.execute
-        run(f"CREATE INDEX prompts ON {TABLE} (prompt_key, partition, in_train)")
-        run(KEYS_IN_COMMON)
+        run(f"CREATE INDEX prompts ON {TABLE} (prompt_key, partition)")
+        run(f"CREATE INDEX asked ON {TABLE} (asked_key, in_train)")
+        for statement in KEYS_IN_COMMON:
+            run(statement)
         run(MARK_IN_COMMON, (self._dropped_share,))
         run("DROP INDEX prompts")
+        run("DROP INDEX asked")
         self._connection.commit()
 
 

@@ -50,7 +50,7 @@ SOURCES: dict[str, list[tuple[str, str, dict[str, Any]]]] = {  # role, file, lay
     "alpaca_demo": [("train", "llamafactory_demo/alpaca_en_demo.json", AUTO)],
     "glaive": [("train", "llamafactory_demo/glaive_toolcall_en_demo.json", AUTO | {"tools": "text"})],
 }
-ROWS = {"alpaca": 52_002, "banking77": 13_083, "gsm8k": 8_792, "dolly": 1_000, "alpaca_demo": 1_000, "glaive": 300}
+ROWS = {"alpaca": 52_002, "banking77": 13_083, "gsm8k": 8_792, "dolly": 1_000, "alpaca_demo": 999, "glaive": 300}
 PREFERENCES = {"dpo_en_demo": "DPO", "kto_en_demo": "KTO"}
 
 

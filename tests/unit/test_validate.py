@@ -18,7 +18,7 @@ from tasks.params import EngineParams, Source, ValidateParams, load_params
 from tasks.records import Champion, DataProfile, DataSummary, Example, ExpectationResult, Message, Validation
 from tasks.tables import write_examples
 from tasks.validate import decide, dropped_share, refusal
-from tasks.validation_columns import Deriver, blank_turns, prompt_key
+from tasks.validation_columns import Deriver, asked_key, blank_turns, prompt_key
 from tasks.validation_run import Checks, read_suite
 from tasks.validation_table import TABLE, Columns, filling, flagged_rows
 from tests.unit.cleaning import tools_with, write_tokenizer
@@ -102,6 +102,7 @@ def row(number: int) -> Columns:
         has_secret=0,
         has_pii=0,
         prompt_key=number,
+        asked_key=number,
     )
 
 
@@ -208,7 +209,7 @@ def test_the_bounds_themselves_pass(tmp_path: Path) -> None:
         {"longest_answer_chars": 50},
         {"tokens": 64},
         *[{"has_pii": 1}] * 2,
-        *[{"prompt_key": 500}] * 4,
+        *[{"prompt_key": 500, "asked_key": 500}] * 4,
     ]
     assert failed(tmp_path, set_each(good_rows(), values)) == set()
 
@@ -224,7 +225,7 @@ def test_each_value_just_outside_its_bound_fails(tmp_path: Path) -> None:
         {"longest_answer_chars": 51},
         {"tokens": 65},
         *[{"has_pii": 1}] * 3,
-        *[{"prompt_key": 500}] * 5,
+        *[{"prompt_key": 500, "asked_key": 500}] * 5,
     ]
     expected = {"completion_chars", "longest_answer_chars", "tokens", "has_pii", "repeats_prompt"}
     assert failed(tmp_path, set_each(good_rows(), values)) == expected
@@ -237,7 +238,7 @@ def test_a_partition_of_one_row_too_few_fails(tmp_path: Path) -> None:
 
 def test_a_repeated_id_an_unknown_partition_and_a_prompt_in_two_partitions_fail(tmp_path: Path) -> None:
     rows = good_rows()
-    again = rows[0]._replace(prompt_key=500)
+    again = rows[0]._replace(prompt_key=500, asked_key=500)
     leaked = rows[95]._replace(id="f" * 16, prompt_key=5)
     results = validated(tmp_path, [*rows, again, leaked, rows[2]._replace(id="e" * 16, partition="dev")])
     assert {result.subject: result.observed for result in results if not result.success} == {
@@ -276,6 +277,12 @@ def test_a_share_over_its_bound_names_the_rows_that_have_the_flag(tmp_path: Path
         "0000000000000021 tickets.jsonl:33 train",
         "000000000000005f tickets.jsonl:95 test",
     )
+
+
+def test_a_prompt_under_other_instructions_is_no_repetition_but_still_may_not_cross(tmp_path: Path) -> None:
+    rows = set_each(good_rows(), [{"prompt_key": 500}] * 5)
+    assert failed(tmp_path, rows) == set()
+    assert failed(tmp_path, [*rows[:-1], rows[-1]._replace(prompt_key=500)]) == {"prompt_in_other_partition"}
 
 
 def test_a_prompt_that_validation_repeats_is_no_duplicate_of_train(tmp_path: Path) -> None:
@@ -425,6 +432,13 @@ def deriver(tokenizer: Path) -> Deriver:
     return Deriver(build_tools(CLEAN, tokenizer), LabelSets([LABELLED]))
 
 
+def test_what_an_answer_depends_on_has_a_key_of_its_own() -> None:
+    plain, other = example("a", "Where is it?"), example("b", "where is it", "another answer")
+    assert asked_key(plain) == asked_key(other)
+    different = (example("c", "Where is it?", system="Be brief."), plain.model_copy(update={"tools": "[]"}))
+    assert len({asked_key(plain), *map(asked_key, different)}) == 3
+
+
 def test_the_columns_say_what_each_example_holds(deriver: Deriver) -> None:
     rows = [
         example("0" * 16, " Where is my parcel? ", "queue: shipping", system="Route it.").model_copy(
@@ -454,6 +468,7 @@ def test_the_columns_say_what_each_example_holds(deriver: Deriver) -> None:
         has_secret=0,
         has_pii=0,
         prompt_key=prompt_key("where is my parcel"),
+        asked_key=asked_key(rows[0]),
     )
     flags = ("role_order_ok", "label_known", "has_special_token", "has_secret", "has_pii")
     assert [tuple(getattr(row, flag) for flag in flags) for row in found[1:]] == [
