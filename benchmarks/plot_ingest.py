@@ -1,4 +1,4 @@
-"""Draw the cost of the data stages over the number of rows: benchmarks/results/ingest.json -> docs/images/ingest.png."""
+"""Draw the cost of the data stages by rows: benchmarks/results/ingest.json -> docs/images/ingest.png."""
 
 import json
 from pathlib import Path
@@ -36,7 +36,8 @@ def draw(costs: list[dict[str, float | str]]) -> Figure:
 def main() -> None:
     """Draw what the benchmark wrote."""
     PICTURE.parent.mkdir(parents=True, exist_ok=True)
-    draw(json.loads(RESULTS.read_text(encoding="utf-8"))["stages"]).savefig(PICTURE, dpi=110, metadata={"Software": None})
+    costs = json.loads(RESULTS.read_text(encoding="utf-8"))["stages"]
+    draw(costs).savefig(PICTURE, dpi=110, metadata={"Software": None})
     print(PICTURE.relative_to(ROOT))
 
 
