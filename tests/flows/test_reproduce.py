@@ -81,7 +81,8 @@ def test_a_stage_over_its_time_is_stopped_with_its_children(tmp_path: Path) -> N
 def test_an_interrupted_flow_leaves_no_stage_behind(tmp_path: Path) -> None:
     root = make_repo(tmp_path / "repo", {"one": SAYS_AND_SLEEPS})
     driver = (
-        "import pathlib, sys; from flows.reproduce import reproduce_stage\n"
+        "import pathlib, signal, sys; from flows.reproduce import reproduce_stage\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
         "reproduce_stage(pathlib.Path(sys.argv[1]), 'one', 60, lambda line: print(line, flush=True))"
     )
     flow = subprocess.Popen(
