@@ -32,6 +32,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.harness import Claim, Timing, parse_arguments, show
+from benchmarks.scaled_alpaca import REALDATA
 from tasks import paths
 from tasks.near_duplicates import jaccard, ngrams
 from tasks.records import Example, LedgerEntry
@@ -39,7 +40,6 @@ from tasks.tables import EXAMPLE_SCHEMA, read_records, writing
 
 ROOT = Path(__file__).parents[1]
 PEERS = ROOT / ".tunegate/peers"
-REALDATA = Path(os.environ.get("TUNEGATE_REALDATA", ROOT.parent / "shared/data"))
 NGRAM_WORDS, NUM_HASHES, BANDS, SEED = 3, 128, 32, 1
 MIN_WORDS = 20
 SIZES = (50_000, 200_000)

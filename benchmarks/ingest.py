@@ -33,7 +33,7 @@ SIZES = (52_002, 200_000, 1_000_000)
 QUICK_SIZES = (5_000, 10_000)
 SOURCES = """\
 sources:
-  - name: alpaca
+  - name: rows
     role: train
     path: {path}
     sha256: {sha256}
@@ -66,18 +66,15 @@ class Usage:
     peak_mb: float
 
 
-def make_workspace(folder: Path, rows: int) -> None:
-    """A workspace with the project's code and parameters, whose one source is scaled Alpaca."""
+def make_workspace(folder: Path, source: Path, tokenizer: Path) -> None:
+    """A workspace with the project's code and parameters, whose one source is the file `source`."""
     for name in ("tasks", "flows", "data/champion"):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(ROOT / paths.BASE_TOKENIZER, folder / paths.BASE_TOKENIZER)
-    source = folder / "alpaca.jsonl"
-    write_scaled(source, rows)
-    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    shutil.copytree(tokenizer, folder / paths.BASE_TOKENIZER)
+    text = (ROOT / paths.PARAMS).read_text(encoding="utf-8")
     start, end = text.index("sources:\n"), text.index("ingest:\n")
     own = SOURCES.format(path=source, sha256=digest_file(source))
-    (folder / "params.yaml").write_text(text[:start] + own + "\n" + text[end:], encoding="utf-8")
+    (folder / paths.PARAMS).write_text(text[:start] + own + "\n" + text[end:], encoding="utf-8")
 
 
 def run_stage(folder: Path, stage: str, rows: int) -> StageCost:
@@ -130,7 +127,8 @@ def measure(rows: int) -> list[StageCost]:
     """All stages over `rows` rows."""
     with tempfile.TemporaryDirectory(dir=ROOT / ".tunegate") as scratch:
         folder = Path(scratch)
-        make_workspace(folder, rows)
+        write_scaled(folder / "alpaca.jsonl", rows)
+        make_workspace(folder, folder / "alpaca.jsonl", ROOT / paths.BASE_TOKENIZER)
         costs = [run_stage(folder, stage, rows) for stage in STAGES]
         check_ledger(folder, rows)
         return costs

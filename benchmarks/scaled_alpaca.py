@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+REALDATA = Path(os.environ.get("TUNEGATE_REALDATA", ROOT.parent / "shared/data"))
 COLUMNS = ("instruction", "input", "output")
 
 
@@ -19,10 +20,9 @@ def realdata() -> Path:
     Raises:
         SystemExit: it is not there.
     """
-    folder = Path(os.environ.get("TUNEGATE_REALDATA", ROOT.parent / "shared/data"))
-    if not (folder / "alpaca/alpaca_data.json").is_file():
-        raise SystemExit(f"{folder}: no alpaca/alpaca_data.json; set TUNEGATE_REALDATA")
-    return folder
+    if not (REALDATA / "alpaca/alpaca_data.json").is_file():
+        raise SystemExit(f"{REALDATA}: no alpaca/alpaca_data.json; set TUNEGATE_REALDATA")
+    return REALDATA
 
 
 def scaled_alpaca(rows: int, seed: int = 1) -> Iterator[dict[str, str]]:

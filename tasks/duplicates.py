@@ -155,9 +155,10 @@ def _drop_exact(search: _Search) -> Integers:
                 continue
             for same in grouped(rows, lambda row: search.labels[row]) if len(variants) > 1 else [rows]:
                 _drop(search, same[1:], "exact_duplicate", search.id_of(same[0]))
-        for same in grouped(search.left(group), lambda row: search.keys.completion[row]):
+        left = search.left(group)
+        for same in grouped(left, lambda row: search.keys.completion[row]):
             _drop(search, same[1:], "exact_duplicate", search.id_of(same[0]))
-        is_left[group] = bool(search.left(group))
+        is_left[group] = bool(left)
     return np.flatnonzero(is_left)
 
 

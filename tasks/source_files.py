@@ -57,8 +57,7 @@ def unread_files(source: Source) -> list[str]:
     """The files in a source's folder, or of its pattern, that no reader takes; papers and hidden files aside."""
     if source.repo_id is not None or Path(source.path).is_file():
         return []
-    names = (file.relative_to(Path()) if not file.is_absolute() else file for file in _matching(source, Path()))
-    return [name.as_posix() for name in names if not _is_readable(name) and not _is_paper(name)]
+    return [file.as_posix() for file in _matching(source, Path()) if not _is_readable(file) and not _is_paper(file)]
 
 
 def _matching(source: Source, root: Path) -> list[Path]:

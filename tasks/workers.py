@@ -23,9 +23,10 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Begin = Callable[[], None]
 PROGRESS_SECONDS = 2.0
-PORTION = 16
 AHEAD = 2
-"""Items handed out for each worker: results that wait for their turn are held in memory."""
+"""Items handed out for each worker of this machine: results that wait for their turn are held in memory."""
+PORTION = 16
+"""The same on a cluster, whose pool is handed portions: all of one are done before the next."""
 
 
 def map_batches(

@@ -11,28 +11,18 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.ingest import make_workspace
 from tasks import paths
-from tasks.digests import digest_file, digest_path
+from tasks.digests import digest_path
 from tasks.records import BenchmarkItem
 from tasks.tables import write_records
 from tests.integration.conftest import ROOT
+from tests.unit.cleaning import write_tokenizer
 
 pytestmark = pytest.mark.slow
 
 STAGES = ("ingest", "clean", "dedup", "split", "validate")
 FOLDERS = (paths.INGEST, paths.CLEAN, paths.DEDUP, paths.SPLIT, paths.VALIDATION.parent)
-SOURCE = """\
-sources:
-  - name: shuffled
-    role: train
-    path: {path}
-    sha256: {sha256}
-    repo_id: null
-    revision: null
-    weight: 1.0
-    layout: {{kind: auto, system: "", tools: native}}
-
-"""
 RUN = """
 import importlib, sys
 if __name__ == "__main__":
@@ -48,22 +38,15 @@ ROWS = 9000  # three row groups
 
 
 def write_workspace(folder: Path) -> None:
-    """A source of shuffled English words, every tenth row a copy of another but for its last word."""
+    """A source of shuffled English words, every tenth row a copy of another with a word more."""
     words = re.findall(r"[a-z]{3,}", (ROOT / "docs/architecture.md").read_text(encoding="utf-8").lower())
     draw = random.Random(5)  # noqa: S311  rows of a test
-    prompts = [" ".join(draw.choices(words, k=25)) for _ in range(ROWS)]
+    prompts = [" ".join(draw.choices(words, k=12)) for _ in range(ROWS)]
     prompts[::10] = [f"{prompt} {draw.choice(words)}" for prompt in prompts[1::10]]
-    rows = [{"prompt": prompt, "completion": " ".join(draw.choices(words, k=12))} for prompt in prompts]
+    rows = [{"prompt": prompt, "completion": " ".join(draw.choices(words, k=6))} for prompt in prompts]
     source = folder / "rows.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    text = (ROOT / paths.PARAMS).read_text(encoding="utf-8")
-    start, end = text.index("sources:\n"), text.index("ingest:\n")
-    own = SOURCE.format(path=source, sha256=digest_file(source))
-    (folder / paths.PARAMS).write_text(text[:start] + own + text[end:], encoding="utf-8")
-    for name in ("tasks", paths.CHAMPION, paths.BASE_TOKENIZER):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        copy(ROOT / name, folder / name)
+    make_workspace(folder, source, write_tokenizer(folder / "tokenizer"))
     write_records(folder / paths.BENCHMARK_ITEMS / paths.ITEMS, [], BenchmarkItem)
 
 
@@ -83,8 +66,6 @@ def run(folder: Path, runner: str) -> dict[str, str]:
 
 
 def test_every_data_stage_writes_the_same_bytes_on_a_local_ray(tmp_path: Path) -> None:
-    if not (ROOT / paths.BASE_TOKENIZER).is_dir():
-        pytest.skip("no data/base/tokenizer; run `dvc repro base`")
     write_workspace(tmp_path)
     native = run(tmp_path, "native")
     assert (tmp_path / paths.CLEAN / paths.EXAMPLES).stat().st_size > 100_000

@@ -4,7 +4,6 @@ The data sets are not part of the project; they are found through `TUNEGATE_REAL
 """
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -15,10 +14,9 @@ import pytest
 
 from tasks.digests import digest_file
 from tests.integration.conftest import ROOT, dvc
+from tests.realdata import REALDATA
 
 pytestmark = [pytest.mark.slow, pytest.mark.realdata]
-
-REALDATA = Path(os.environ.get("TUNEGATE_REALDATA", ROOT.parent / "shared/data")).resolve()
 TUNEGATE = str(Path(sys.executable).parent / "tunegate")
 LONGER = {
     "max_prompt_chars: 1500": "max_prompt_chars: 20000",

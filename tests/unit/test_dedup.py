@@ -21,10 +21,10 @@ from tasks.near_duplicates import jaccard, ngrams, normalised
 from tasks.params import DedupParams, EngineParams
 from tasks.records import ClusterMember, Conflict, DataSummary, Example, LedgerEntry, Message, Pair
 from tasks.tables import parse_table, read_examples, read_records, write_examples
+from tests.realdata import REALDATA
 from tests.unit.rows import DEDUP, conversation, example
 
 ROOT = Path(__file__).parents[2]
-REALDATA = Path(os.environ.get("TUNEGATE_REALDATA", ROOT.parent / "shared/data"))
 ENGINE = EngineParams(runner="native", ray_address=None, workers=1)
 KEEP = DEDUP.model_copy(update={"conflicting_answers": "keep"})
 

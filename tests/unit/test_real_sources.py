@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -13,11 +12,11 @@ from tasks.ingest import ingest
 from tasks.params import IngestParams, Source
 from tasks.records import DataSummary, Example
 from tasks.tables import read_records
+from tests.realdata import REALDATA
 
 pytestmark = pytest.mark.realdata
 
 ROOT = Path(__file__).parents[2]
-REALDATA = Path(os.environ.get("TUNEGATE_REALDATA", ROOT.parent / "shared/data")).resolve()
 AUTO: dict[str, object] = {"kind": "auto", "system": "", "tools": "native"}
 BANKING = {
     "kind": "template",
@@ -89,13 +88,11 @@ def test_what_cannot_be_trained_on_is_refused_with_its_reason(name: str, problem
         ingested(name, AUTO)
 
 
-def test_alpaca_rows_are_those_of_the_file_and_so_are_their_lines() -> None:
+def test_alpaca_rows_are_those_of_the_file_and_so_are_their_numbers() -> None:
     _, examples = ingested("alpaca/alpaca_data.json", AUTO)
-    path = REALDATA / "alpaca/alpaca_data.json"
-    rows = json.loads(path.read_text(encoding="utf-8"))
+    rows = json.loads((REALDATA / "alpaca/alpaca_data.json").read_text(encoding="utf-8"))
     assert [example.messages[-1].content for example in examples] == [row["output"] for row in rows]
-    starts = [n for n, text in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1) if text == "    {"]
-    assert [example.line for example in examples] == starts
+    assert [example.line for example in examples] == list(range(1, len(rows) + 1))
 
 
 def test_tool_calls_survive_word_for_word() -> None:

@@ -1,6 +1,5 @@
 import csv
 import json
-import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from tasks.params import EngineParams, Params, Source, load_params
 from tasks.records import BenchmarkItem, ClusterMember, ContaminatedItems, DataSummary, Example, LedgerEntry
 from tasks.split import FILES, PARTITIONS
 from tasks.tables import read_examples, read_records, write_examples, write_records
+from tests.realdata import REALDATA
 from tests.unit.rows import SPLIT, example
 
 ROOT = Path(__file__).parents[2]
@@ -236,7 +236,7 @@ def test_the_number_of_workers_changes_no_byte(workers: int, tmp_path: Path, mon
 
 
 def real(*parts: str) -> Path:
-    folder = Path(os.environ.get("TUNEGATE_REALDATA", ROOT.parent / "shared/data"))
+    folder = REALDATA
     return folder.joinpath(*parts)
 
 
