@@ -94,27 +94,24 @@ def empty_completion(example: Example, _tools: CleaningTools) -> str | None:
 
 def prompt_too_short(example: Example, tools: CleaningTools) -> str | None:
     """Fewer characters than `min_prompt_chars`, space around them not counted."""
-    count = len(example.prompt.strip())
-    return f"{count} characters" if count < tools.params.min_prompt_chars else None
+    return _outside(len(example.prompt.strip()), least=tools.params.min_prompt_chars)
 
 
 def prompt_too_long(example: Example, tools: CleaningTools) -> str | None:
     """More characters than `max_prompt_chars`."""
-    count = len(example.prompt)
-    return f"{count} characters" if count > tools.params.max_prompt_chars else None
+    return _outside(len(example.prompt), most=tools.params.max_prompt_chars)
 
 
 def completion_too_short(example: Example, tools: CleaningTools) -> str | None:
     """Fewer characters than `min_completion_chars` in the last assistant turn, tool calls counted, space around not."""
-    count = len(example.completion.strip())
-    return f"{count} characters" if count < tools.params.min_completion_chars else None
+    return _outside(len(example.completion.strip()), least=tools.params.min_completion_chars)
 
 
 def completion_too_long(example: Example, tools: CleaningTools) -> str | None:
     """More characters than `max_completion_chars` in one assistant turn, its tool calls included."""
     turns = (turn for turn in example.messages if turn.role == "assistant")
     count = max((len(turn.content) + len(turn.tool_calls or "") for turn in turns), default=0)
-    return f"{count} characters" if count > tools.params.max_completion_chars else None
+    return _outside(count, most=tools.params.max_completion_chars)
 
 
 def truncated(example: Example, tools: CleaningTools) -> str | None:
@@ -217,6 +214,12 @@ def _names(written: str | None) -> Iterator[str]:
         name = described.get("name") if isinstance(described, dict) else None
         if isinstance(name, str):
             yield name
+
+
+def _outside(chars: int, *, least: int | None = None, most: int | None = None) -> str | None:
+    """The count, where it lies outside the bound; a bound of None is none."""
+    is_outside = (least is not None and chars < least) or (most is not None and chars > most)
+    return f"{chars} characters" if is_outside else None
 
 
 def _phrase(texts: Iterator[str], phrases: list[str]) -> str | None:

@@ -206,10 +206,10 @@ class CleanParams(Section):
     repair_unicode: bool
     normalization: Literal["NFC", "NFKC"] | None
     remove_control_characters: bool
-    min_prompt_chars: int = Field(ge=0)
-    max_prompt_chars: int = Field(ge=1)
-    min_completion_chars: int = Field(ge=1)
-    max_completion_chars: int = Field(ge=1)
+    min_prompt_chars: int | None = Field(ge=0)
+    max_prompt_chars: int | None = Field(ge=1)
+    min_completion_chars: int | None = Field(ge=1)
+    max_completion_chars: int | None = Field(ge=1)
     max_tokens: int | None = Field(ge=8)
     truncation_marks: list[str]
     refusal_phrases: list[str]
@@ -462,7 +462,7 @@ def _cross_checks(params: Params) -> Iterator[str]:
         if benchmark.role != "report" and benchmark.name not in ruled:
             yield f"gate.rules: {benchmark.name!r} is a {benchmark.role} without a rule; give it one, or role `report`"
     longest = params.clean.max_tokens
-    if longest is None or longest > params.train.max_length:
+    if longest is not None and longest > params.train.max_length:
         yield (
             f"clean.max_tokens ({longest}) must not be above train.max_length ({params.train.max_length}): "
             "what is longer would be cut, its stop token first"

@@ -157,6 +157,11 @@ def test_a_rule_that_is_switched_on_names_its_value(
         ({"repair_unicode": False}, example("a", "The cafÃ© is closed")),
         ({"remove_control_characters": False}, example("a", "Where\u200b is it?")),
         ({"normalization": None, "repair_unicode": False}, example("a", "The cafe\u0301 is closed")),
+        ({"min_prompt_chars": None}, example("a", "Hm?")),
+        ({"max_prompt_chars": None}, example("a", "Why? " * 99)),
+        ({"min_completion_chars": None}, example("a", completion=".")),
+        ({"max_completion_chars": None}, example("a", completion="So. " * 99)),
+        ({"max_tokens": None}, example("a", "Why? " * 40)),
     ],
 )
 def test_a_rule_that_is_off_leaves_the_row(changed: dict[str, Any], row: Example, tmp_path: Path) -> None:

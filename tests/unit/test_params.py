@@ -57,7 +57,6 @@ def test_all_problems_are_reported_at_once_with_line_key_found_and_the_nearest_n
             r"sources.0.role: Input should be 'train', 'replay', 'test' or 'seen_by_base'",
         ),
         ("max_tokens: 256", "max_tokens: 300", r"clean.max_tokens \(300\) must not be above train.max_length \(256\)"),
-        ("max_tokens: 256", "max_tokens: null", r"clean.max_tokens \(None\) must not be above"),
         ("test_share: 0.12", "test_share: 0.0", r"test_share 0 needs a source with role `test`"),
         ("allowed: [en]", "allowed: [english]", r"clean.language.allowed.0: String should match pattern"),
         ("runner: native", "runner: spark", r"engine.runner: Input should be 'native' or 'ray'"),

@@ -1,6 +1,6 @@
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from tasks.label_sets import LabelSets
 from tasks.params import EngineParams, Source, ValidateParams, load_params
 from tasks.records import Champion, DataProfile, DataSummary, Example, ExpectationResult, Message, Validation
 from tasks.tables import write_examples
-from tasks.validate import decide, dropped_share, refusal
+from tasks.validate import decide, dropped_share, refusal, thresholds
 from tasks.validation_columns import Deriver, asked_key, blank_turns, prompt_key
 from tasks.validation_run import Checks, read_suite
 from tasks.validation_table import TABLE, Columns, filling, flagged_rows
@@ -111,14 +111,19 @@ def good_rows() -> Rows:
 
 
 def validated(
-    folder: Path, rows: Iterable[Any], *, share: float = 0.1, docs: Path | None = None
+    folder: Path,
+    rows: Iterable[Any],
+    *,
+    share: float = 0.1,
+    docs: Path | None = None,
+    bounds: Mapping[str, float | list[str] | None] = THRESHOLDS,
 ) -> tuple[ExpectationResult, ...]:
     database = folder / "examples.sqlite"
     database.unlink(missing_ok=True)
     with filling(database, share) as table:
         table.write(rows)
     checks = Checks()
-    found = checks.run(read_suite(SUITE), database, TABLE, THRESHOLDS, flagged=partial(flagged_rows, database))
+    found = checks.run(read_suite(SUITE), database, TABLE, bounds, flagged=partial(flagged_rows, database))
     if docs is not None:
         checks.write_docs(docs)
     return found.results
@@ -229,6 +234,22 @@ def test_each_value_just_outside_its_bound_fails(tmp_path: Path) -> None:
     ]
     expected = {"completion_chars", "longest_answer_chars", "tokens", "has_pii", "repeats_prompt"}
     assert failed(tmp_path, set_each(good_rows(), values)) == expected
+
+
+def test_a_bound_that_is_switched_off_is_not_expected_of_the_data(tmp_path: Path) -> None:
+    params = load_params(ROOT / paths.PARAMS)
+    bounds = ("min_prompt_chars", "max_prompt_chars", "min_completion_chars", "max_completion_chars", "max_tokens")
+    clean = params.clean.model_copy(update=dict.fromkeys(bounds))
+    values: list[dict[str, Any]] = [
+        {"prompt_chars": 0},
+        {"prompt_chars": 10**6},
+        {"completion_chars": 0},
+        {"longest_answer_chars": 10**6},
+        {"tokens": 10**6},
+    ]
+    rows = set_each(good_rows(), values)
+    switched_off = THRESHOLDS | {name: thresholds(params.model_copy(update={"clean": clean}))[name] for name in bounds}
+    assert {found.subject for found in validated(tmp_path, rows, bounds=switched_off) if not found.success} == set()
 
 
 def test_a_partition_of_one_row_too_few_fails(tmp_path: Path) -> None:
