@@ -60,7 +60,7 @@ SHAPES: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("Hugging Face Token", re.compile(r"(?<![A-Za-z0-9])(?:hf|api_org)_[A-Za-z0-9]{20,}")),
     ("GitHub Token", re.compile(r"(?<![A-Za-z0-9])(?:gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{30,})")),
 )
-HINT = re.compile(r"[\w+/=.-]{20}|eyJ|://|_authToken|PRIVATE KEY|PuTTY|(?i:xox)")
+HINT = re.compile(r"[\w+/=.\\-]{20}|eyJ|://|_authToken|PRIVATE KEY|PuTTY|(?i:xox)")
 """What a text without any of the shapes lacks: a long run of a token's characters, or a word of the short ones."""
 REST = re.compile(r"[\w+/=.-]*")
 

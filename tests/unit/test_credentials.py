@@ -23,6 +23,7 @@ KEY = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIB\nabc=\n-----END ENCRYPTED PRI
         ("two: hf_" + "a1" * 17 + " AKIA" + "A1B2" * 4, ["Hugging Face Token", "AWS Access Key"]),
         ("hf_short and AKIA and https://example.org/a", []),
         ("APPLICATIONS AKCELERATION123", []),
+        ("sq0csp-" + "0" * 12 + "\\" + "0" * 19 + "\\" + "0" * 10, ["Square OAuth Secret"]),
     ],
 )
 def test_credentials_are_found_by_kind(text: str, kinds: list[str]) -> None:
