@@ -15,7 +15,7 @@ from tasks.evaluate import run_harness
 from tasks.evaluate_model import HarnessModel
 from tasks.evaluate_parsing import parse_samples
 from tasks.files import read_json
-from tasks.models import base_folder, load_for_inference, load_tokenizer
+from tasks.models import base_folder, load_for_inference, load_tokenizer, resolve_dtype
 from tasks.params import load_params
 from tasks.records import BaseRecord, Sample
 
@@ -29,7 +29,7 @@ def contestant(kind: type[HFLM], answers: dict[str, list[Sample]], limit: int | 
     chosen = tuple(benchmark for benchmark in params.evaluate.benchmarks if benchmark.name == BENCHMARK)
     settings = params.evaluate.model_copy(update={"benchmarks": chosen, "limit": limit})
     model = kind(
-        pretrained=load_for_inference(folder, params.quantization),
+        pretrained=load_for_inference(folder, params.quantization, resolve_dtype(params.compute.dtype)),
         tokenizer=load_tokenizer(folder),
         batch_size=settings.batch_size,
         max_length=settings.max_length,

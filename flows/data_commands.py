@@ -18,7 +18,8 @@ from flows.rules import meaning
 from flows.wording import cut, file_size
 from tasks.errors import SourceInvalid
 from tasks.files import dump_json
-from tasks.params import Source, load_params
+from tasks.params import load_params
+from tasks.params_data import Source
 from tasks.paths import PARAMS
 from tasks.records import Message
 

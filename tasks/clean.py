@@ -11,7 +11,8 @@ from tasks import paths
 from tasks.clean_groups import clean_groups
 from tasks.entry import run_stage
 from tasks.files import write_json
-from tasks.params import CleanParams, EngineParams, load_params
+from tasks.params import load_params
+from tasks.params_data import CleanParams, EngineParams
 from tasks.records import DataSummary, Example, LedgerEntry, QuarantinedRow
 from tasks.summaries import Tally, print_summary
 from tasks.tables import count_rows, writing

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.params import CleanParams, EngineParams
+from tasks.params_data import CleanParams, EngineParams
 from tasks.records import Example, LedgerEntry, QuarantinedRow
 from tasks.summaries import Tally
 from tasks.tables import count_groups, count_rows, read_group, to_table

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tasks.chat_tokens import ChatTokens, load_chat_tokens
 from tasks.language import LanguageIdentifier
-from tasks.params import CleanParams
+from tasks.params_data import CleanParams
 from tasks.pii import PiiRecogniser, build_recogniser
 from tasks.special_tokens import SpecialTokens
 

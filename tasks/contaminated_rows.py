@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.decontamination import ItemIndex
-from tasks.params import EngineParams, SplitParams
+from tasks.params_data import EngineParams, SplitParams
 from tasks.records import BenchmarkItem, Example
 from tasks.tables import count_groups, count_rows, read_group_table
 from tasks.workers import map_batches, with_progress

@@ -20,7 +20,8 @@ from tasks.duplicates import Duplicates, Link, find_duplicates
 from tasks.entry import run_stage
 from tasks.files import write_json
 from tasks.near_duplicates import ngrams
-from tasks.params import DedupParams, load_params
+from tasks.params import load_params
+from tasks.params_data import DedupParams
 from tasks.records import ClusterMember, Conflict, DataSummary, Example, LedgerEntry, Pair
 from tasks.summaries import print_summary
 from tasks.tables import SCHEMAS, count_groups, read_group_table, writing

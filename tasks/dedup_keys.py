@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.near_duplicates import normalised, spaced, windows
-from tasks.params import DedupParams, EngineParams
+from tasks.params_data import DedupParams, EngineParams
 from tasks.records import Example
 from tasks.tables import count_groups, read_group_table, read_table
 from tasks.workers import map_batches, with_progress

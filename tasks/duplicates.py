@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from tasks.dedup_keys import Integers, Keys
 from tasks.lsh import candidate_pairs, has_crowded_bucket, signatures
 from tasks.near_duplicates import Clusters, Similarities, grouped
-from tasks.params import DedupParams, EngineParams, SemanticParams
+from tasks.params_data import DedupParams, EngineParams, SemanticParams
 from tasks.semantic import semantic_pairs
 from tasks.verification import Floats, jaccards
 

@@ -22,9 +22,9 @@ from tasks.evaluate_model import HarnessModel
 from tasks.evaluate_parsing import parse_samples, parse_scores
 from tasks.files import read_json, write_json, write_jsonl
 from tasks.models import (
-    attach_adapter,
     base_folder,
     dtype_name,
+    load_candidate,
     load_for_inference,
     load_tokenizer,
     resolve_dtype,
@@ -82,7 +82,7 @@ def fingerprint(benchmark: Benchmark, params: Params, base: BaseRecord, config: 
         num_fewshot=benchmark.num_fewshot,
         limit=evaluate.limit,
         chat_template_digest=base.chat_template_digest if evaluate.apply_chat_template else "",
-        dtype=dtype_name(resolve_dtype(params.quantization.bnb_4bit_compute_dtype)),
+        dtype=dtype_name(resolve_dtype(params.compute.dtype)),
         batch_size=evaluate.batch_size,
         max_length=evaluate.max_length,
         seed=evaluate.seed,
@@ -96,13 +96,14 @@ def digest_folder(folder: Path) -> str:
 
 
 def build_model(which: Which, params: Params, base: BaseRecord) -> HarnessModel:
-    """The quantised base, for `candidate` with the adapter in front, as lm-eval's model."""
-    folder = base_folder(base)
-    model = load_for_inference(folder, params.quantization)
+    """The base, for `candidate` with what training made of it, as lm-eval's model."""
+    folder, dtype = base_folder(base), resolve_dtype(params.compute.dtype)
     if which == "candidate":
-        model = attach_adapter(model, paths.ADAPTER)
+        model = load_candidate(folder, paths.ADAPTER, params.quantization, dtype)
+    else:
+        model = load_for_inference(folder, params.quantization, dtype)
     return HarnessModel(
-        pretrained=model.eval(),
+        pretrained=model,
         tokenizer=load_tokenizer(folder),
         batch_size=params.evaluate.batch_size,
         max_length=params.evaluate.max_length,

@@ -18,7 +18,8 @@ from tasks.entry import run_stage
 from tasks.errors import SourceInvalid
 from tasks.files import write_json
 from tasks.layouts import build_parser, recognise, shown_columns
-from tasks.params import IngestParams, Source, load_params
+from tasks.params import load_params
+from tasks.params_data import IngestParams, Source
 from tasks.raw_rows import RawRow, SourceFile
 from tasks.records import DataSummary, Example, LedgerEntry, QuarantinedRow
 from tasks.source_files import find_files, read_rows, unread_files

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from string import Formatter
 
-from tasks.params import Source, TemplateLayout
+from tasks.params_data import Source, TemplateLayout
 from tasks.records import Example
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from tasks.conversations import PARSERS, PROMPT_PAIRS, Conversation, Parser, Row, prompt_pair, with_system
 from tasks.errors import SourceInvalid
-from tasks.params import NamedLayout, TemplateLayout
+from tasks.params_data import NamedLayout, TemplateLayout
 from tasks.templates import columns_of, template_parser, template_proposal
 from tasks.tool_calls import BrokenRow, written_out
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from daft import col
 
-from tasks.params import DedupParams, EngineParams
+from tasks.params_data import DedupParams, EngineParams
 from tasks.verification import distinct
 
 Rows = npt.NDArray[np.int64]

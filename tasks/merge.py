@@ -1,7 +1,8 @@
 """Stage `merge`: approved adapter, base -> data/merge (model, parity.json, approval.json of the merged model).
 
-The adapter was trained on the 4-bit base, so it is merged into the dequantised 4-bit weights: merging into the original
+An adapter that was trained on the 4-bit base is merged into the dequantised 4-bit weights: merging into the original
 16-bit weights drifts hundreds of times further (peft issue 2321). The result must answer as base plus adapter does.
+What `full` trained is the model already; what adds inputs instead of changing weights (prefix tuning) cannot be merged.
 """
 
 import json
@@ -21,24 +22,43 @@ from tasks.files import need_disk, read_json, whole, write_json
 from tasks.models import (
     attach_adapter,
     base_folder,
+    is_whole_model,
+    load_base,
+    load_candidate,
     load_plain,
-    load_quantized,
     load_tokenizer,
     read_chat_template,
     resolve_dtype,
     set_threads,
 )
-from tasks.params import MergeParams, QuantizationParams, load_params
+from tasks.params import MergeParams, load_params
+from tasks.params_train import QuantizationParams
 from tasks.records import BaseRecord, Example, Parity, SupervisionAudit
 from tasks.tables import read_examples
 
 DISK_FACTOR = 1.2
+MERGEABLE = {"LORA", "PEANUT", "IA3"}
 
 
-def merge_weights(base: Path, adapter: Path, quantization: QuantizationParams, dtype: torch.dtype) -> PreTrainedModel:
-    """The dequantised base with the adapter folded in: W + (alpha/r)·B·A in float32, then cast to `dtype`."""
-    model = load_quantized(base, quantization).dequantize().float()
-    merged: PreTrainedModel = attach_adapter(model, adapter).merge_and_unload(safe_merge=True)
+def merge_weights(
+    base: Path, adapter: Path, quantization: QuantizationParams | None, dtype: torch.dtype
+) -> PreTrainedModel:
+    """The base, dequantised, with the adapter folded in (LoRA: W + (alpha/r)·B·A) in float32, then cast to `dtype`.
+
+    Raises:
+        MergeRefused: the adapter changes no weights, so there is nothing to fold in.
+    """
+    if is_whole_model(adapter):
+        return load_plain(adapter, dtype)
+    model = load_base(base, quantization, torch.float32)
+    attached = attach_adapter(model if quantization is None else model.dequantize().float(), adapter)
+    kind = attached.peft_config["default"].peft_type.value
+    if kind not in MERGEABLE:
+        raise MergeRefused(
+            f"{adapter}: what {kind} learned cannot be merged into weights; take train.method lora or qlora, or "
+            "adapter with peft_type PEANUT or IA3, to release a merged model"
+        )
+    merged: PreTrainedModel = attached.merge_and_unload(safe_merge=True)
     return merged.to(dtype)
 
 
@@ -152,8 +172,8 @@ def main() -> None:
     require_template(paths.MERGED_MODEL, read_json(paths.SUPERVISION, SupervisionAudit).template_digest)
     print(f"merge: wrote {paths.MERGED_MODEL}", flush=True)
     examples = read_examples(paths.TEST_EXAMPLES)[: params.merge.parity_prompts]
-    compute = resolve_dtype(params.quantization.bnb_4bit_compute_dtype)
-    reference = attach_adapter(load_quantized(base, params.quantization), paths.ADAPTER).eval()
+    compute = resolve_dtype(params.compute.dtype)
+    reference = load_candidate(base, paths.ADAPTER, params.quantization, compute)
     drift = measure_drift(reference, load_plain(paths.MERGED_MODEL, compute).eval(), examples, tokenizer)
     parity = judge_parity(drift, params.merge, len(examples), digest_path(paths.MERGED_MODEL))
     write_json(paths.PARITY, parity)

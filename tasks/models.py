@@ -1,6 +1,6 @@
 """Models and tokenizers as the line loads them: the one owner of transformers' loaders and of bitsandbytes' settings.
 
-Training, evaluation and merging load the base through `load_quantized`, so that all of them see the same weights.
+Training, evaluation and merging load the base through `load_base`, so that all of them see the same weights.
 """
 
 import shutil
@@ -24,7 +24,7 @@ from transformers import (
 
 from tasks.digests import file_digests
 from tasks.errors import BaseInvalid, Unavailable
-from tasks.params import ComputeParams, QuantizationParams
+from tasks.params_train import ComputeParams, QuantizationParams
 from tasks.records import BaseRecord
 
 TOKENIZER_FILES = [
@@ -142,22 +142,25 @@ def dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def build_quantization_config(quantization: QuantizationParams) -> BitsAndBytesConfig:
-    """The configuration of bitsandbytes, with the compute type resolved for this device."""
+def build_quantization_config(quantization: QuantizationParams, dtype: torch.dtype) -> BitsAndBytesConfig:
+    """The configuration of bitsandbytes, with the compute type."""
     return BitsAndBytesConfig(
         load_in_4bit=quantization.load_in_4bit,
         bnb_4bit_quant_type=quantization.bnb_4bit_quant_type,
         bnb_4bit_use_double_quant=quantization.bnb_4bit_use_double_quant,
-        bnb_4bit_compute_dtype=resolve_dtype(quantization.bnb_4bit_compute_dtype),
+        bnb_4bit_quant_storage=quantization.bnb_4bit_quant_storage,
+        bnb_4bit_compute_dtype=dtype,
     )
 
 
-def load_quantized(folder: Path, quantization: QuantizationParams) -> PreTrainedModel:
-    """The base model with its linear layers in 4 bits; everything else in the compute type."""
+def load_base(folder: Path, quantization: QuantizationParams | None, dtype: torch.dtype) -> PreTrainedModel:
+    """The base model in the compute type; with `quantization` its linear layers in 4 bits."""
+    if quantization is None:
+        return load_plain(folder, dtype)
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
         folder,
-        quantization_config=build_quantization_config(quantization),
-        dtype=resolve_dtype(quantization.bnb_4bit_compute_dtype),
+        quantization_config=build_quantization_config(quantization, dtype),
+        dtype=dtype,
         device_map={"": device()},
         use_safetensors=True,
         trust_remote_code=False,
@@ -178,22 +181,28 @@ def forbid_repacking(model: torch.nn.Module) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
-def load_for_inference(folder: Path, quantization: QuantizationParams) -> PreTrainedModel:
-    """The quantised base for answering: on a CPU its 4-bit weights are dequantised once instead of for every token.
+def load_for_inference(folder: Path, quantization: QuantizationParams | None, dtype: torch.dtype) -> PreTrainedModel:
+    """The base for answering: on a CPU its 4-bit weights are dequantised once instead of for every token.
 
     The products are the same: bitsandbytes' CPU backend dequantises to the compute type before each of them.
     """
-    model = load_quantized(folder, quantization)
-    if model.device.type == "cpu":
-        model = model.dequantize().to(resolve_dtype(quantization.bnb_4bit_compute_dtype))
+    model = load_base(folder, quantization, dtype)
+    if quantization is not None and model.device.type == "cpu":
+        model = model.dequantize().to(dtype)
     return model.eval()
+
+
+def is_whole_model(trained: Path) -> bool:
+    """Whether what training wrote is every weight (method `full`) and not an adapter."""
+    return not (trained / "adapter_config.json").is_file()
 
 
 def load_plain(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     """A model folder in 16 or 32 bits, on the CPU or the first device."""
-    return AutoModelForCausalLM.from_pretrained(
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
         folder, dtype=dtype, device_map={"": device()}, use_safetensors=True, trust_remote_code=False
     )
+    return model
 
 
 def attach_adapter(model: PreTrainedModel, adapter: Path) -> PeftModel:
@@ -203,3 +212,14 @@ def attach_adapter(model: PreTrainedModel, adapter: Path) -> PeftModel:
         if "lora_" in name:
             weight.data = weight.data.float()
     return attached
+
+
+def load_candidate(
+    folder: Path, trained: Path, quantization: QuantizationParams | None, dtype: torch.dtype
+) -> torch.nn.Module:
+    """What training made of the base in `folder`, for answering."""
+    if is_whole_model(trained):
+        candidate: torch.nn.Module = load_plain(trained, dtype)
+    else:
+        candidate = attach_adapter(load_for_inference(folder, quantization, dtype), trained)
+    return candidate.eval()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tasks.params import SplitParams
+from tasks.params_data import SplitParams
 
 FATES = (
     "train",

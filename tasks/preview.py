@@ -15,7 +15,7 @@ from tasks.digests import digest_file
 from tasks.errors import SourceInvalid
 from tasks.ingest import LocatedRow, read_row, with_ids
 from tasks.layouts import PREFERENCES, build_parser, layout_of, recognise, shown_columns
-from tasks.params import NamedLayout, Source
+from tasks.params_data import NamedLayout, Source
 from tasks.paths import SOURCES
 from tasks.raw_rows import SourceFile
 from tasks.records import Example, Record

@@ -12,7 +12,7 @@ from tasks.digests import combine_digests, digest_file, digest_text, file_digest
 from tasks.errors import NotApproved, PublishRefused
 from tasks.files import dump_json
 from tasks.model_card_text import merge_card
-from tasks.params import Name
+from tasks.params_types import Name
 from tasks.records import Record
 
 README = "README.md"

@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from tasks.params import RepetitionParams
+from tasks.params_data import RepetitionParams
 
 PARAGRAPHS = re.compile(r"\n\s*\n")
 TOP_SIZES = (2, 3, 4)

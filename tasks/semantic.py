@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tasks.errors import FileInvalid, Unavailable
-from tasks.params import SemanticParams
+from tasks.params_data import SemanticParams
 
 BLOCK_ROWS = 2048
 

@@ -19,7 +19,7 @@ from huggingface_hub.errors import (
 from tasks.compressed import opened
 from tasks.digests import digest_file
 from tasks.errors import SourceInvalid, Unavailable
-from tasks.params import Source
+from tasks.params_data import Source
 from tasks.raw_rows import FileBroken, RawRow, SourceFile
 from tasks.row_readers import READERS
 from tasks.strict_json import Broken

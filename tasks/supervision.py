@@ -5,8 +5,8 @@ never carried loss, or is unknown to generation). Both are seen here, before ste
 """
 
 import json
-from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -17,8 +17,8 @@ from rich.text import Text
 from tasks.digests import digest_text
 from tasks.errors import TrainingInvalid
 from tasks.records import Example, SupervisedExample, SupervisionAudit, SupervisionCheck
+from tasks.training_rows import IGNORED
 
-IGNORED = -100  # the label of a token without loss, torch.nn.CrossEntropyLoss's default
 SHOWN_EXAMPLES = 5
 PRINTED_EXAMPLES = 3
 NAMED_ROWS = 20
@@ -46,21 +46,18 @@ class _Row:
 def audit(examples: Sequence[Example], trainer: Any, base_template_digest: str, folder: Path) -> SupervisionAudit:
     """Count and check what the batches of `trainer` teach.
 
-    TRL drops a row that truncation left without loss, with no word; here it counts as a row with no trained token.
-
     Args:
-        examples: what the trainer was given to train on.
-        trainer: a trl.SFTTrainer; its data set (with a column `id`), its collator and its tokenizer are looked at.
+        examples: what the rows of the trainer were made of (`training_rows`).
+        trainer: a trl.SFTTrainer; its data set, packed or not, its collator and its tokenizer are looked at.
         base_template_digest: the digest of the chat template that the base model's record names.
         folder: the base model's folder, for its generation configuration.
     """
     tokenizer = trainer.processing_class
-    given = Counter({example.id: example.repeat for example in examples})
-    empty = sorted((given - Counter(trainer.train_dataset["id"])).elements())
-    counts = [0] * len(empty)
+    counts: list[int] = []
+    empty: list[str] = []
     endless: list[str] = []
     shown: list[SupervisedExample] = []
-    for row in _rows(trainer):
+    for row in _rows(trainer, examples):
         counts.append(len(row.taught))
         if not row.taught:
             empty.append(row.id)
@@ -152,15 +149,18 @@ def _coloured(example: SupervisedExample, *, in_colour: bool) -> Text:
     )
 
 
-def _rows(trainer: Any) -> Iterator[_Row]:
+def _rows(trainer: Any, examples: Sequence[Example]) -> Iterator[_Row]:
     dataset = trainer.train_dataset
     for start in range(0, len(dataset), BATCH):
         portion = [dataset[index] for index in range(start, min(start + BATCH, len(dataset)))]
         batch = trainer.data_collator(portion)
-        tokens, labels, real = (batch[name].tolist() for name in ("input_ids", "labels", "attention_mask"))
-        for raw, row, row_labels, mask in zip(portion, tokens, labels, real, strict=True):
-            kept = [place for place, is_real in enumerate(mask) if is_real]
-            yield _Row(raw["id"], [row[place] for place in kept], [row_labels[place] for place in kept])
+        is_real = batch["attention_mask"].bool() if "attention_mask" in batch else batch["input_ids"] >= 0
+        tokens, labels = (iter(batch[name][is_real].tolist()) for name in ("input_ids", "labels"))
+        for raw in portion:
+            numbers = iter(raw["example"])
+            for length in raw.get("seq_lengths") or [len(raw["input_ids"])]:
+                number, *_ = islice(numbers, length)
+                yield _Row(examples[number].id, list(islice(tokens, length)), list(islice(labels, length)))
 
 
 def _shown(row: _Row, tokenizer: Any) -> SupervisedExample:

@@ -6,7 +6,7 @@ from string import Formatter
 
 from tasks.conversations import Row, prompt_and_answer, shown_label, text_in
 from tasks.errors import SourceInvalid
-from tasks.params import TemplateLayout
+from tasks.params_data import TemplateLayout
 from tasks.records import Message
 from tasks.tool_calls import BrokenRow
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tasks.data_profile import CompletionCounts
 from tasks.label_sets import LabelSets
-from tasks.params import CleanParams, EngineParams, Source
+from tasks.params_data import CleanParams, EngineParams, Source
 from tasks.records import Example, Partition
 from tasks.tables import count_groups, count_rows, read_group
 from tasks.validation_table import Columns

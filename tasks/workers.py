@@ -17,7 +17,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from tasks.errors import WorkersLost
-from tasks.params import EngineParams
+from tasks.params_data import EngineParams
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

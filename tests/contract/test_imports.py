@@ -7,8 +7,9 @@ import pytest
 from tests.contract.imports import ROOT, imported_names, reached
 
 OWNERS = {
-    "trl": {"tasks/train.py"},
-    "datasets": {"tasks/train.py"},
+    "trl": {"tasks/trainer.py"},
+    "datasets": {"tasks/trainer.py", "tasks/training_rows.py"},
+    "peft": {"tasks/adapters.py", "tasks/models.py", "tasks/trainer.py"},
     "lm_eval": {"tasks/benchmark_items.py", "tasks/evaluate.py", "tasks/evaluate_model.py"},
     "great_expectations": {"tasks/validation_run.py"},
     "daft": {"tasks/lsh.py"},

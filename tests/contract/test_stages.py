@@ -20,10 +20,11 @@ def module_of(stage: str) -> Path:
 
 
 def sections_read(module: Path) -> set[str]:
-    """The sections of the parameters that any function of a module reads as `params.<section>`."""
-    tree = ast.parse(module.read_text(encoding="utf-8"))
+    """The sections of the parameters that a module, or one that it reaches, reads as `params.<section>`."""
+    files = [name for name in reached(module) if not name.startswith("tasks/params")]
+    trees = [ast.parse((ROOT / name).read_text(encoding="utf-8")) for name in files]
     names = set()
-    for node in ast.walk(tree):
+    for node in (node for tree in trees for node in ast.walk(tree)):
         if isinstance(node, ast.Attribute):
             owner = node.value
             is_params = isinstance(owner, ast.Name) and owner.id == "params"

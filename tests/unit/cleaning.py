@@ -7,7 +7,7 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 
 from tasks.clean_batch import CleaningTools, build_tools
-from tasks.params import CleanParams
+from tasks.params_data import CleanParams
 from tests.unit.rows import CLEAN
 
 TEMPLATE = (

@@ -1,6 +1,6 @@
 """Examples and parameters that the tests of the data stages share."""
 
-from tasks.params import CleanParams, DedupParams, SplitParams
+from tasks.params_data import CleanParams, DedupParams, SplitParams
 from tasks.records import Example, Message
 
 CLEAN = CleanParams.model_validate(

@@ -17,7 +17,7 @@ import zstandard
 from tasks import compressed, paths
 from tasks.clean_batch import CleaningTools, build_tools, clean_batch
 from tasks.ingest import ingest
-from tasks.params import CleanParams, IngestParams, Source
+from tasks.params_data import CleanParams, IngestParams, Source
 from tasks.raw_rows import MAX_ROW_BYTES
 from tasks.records import Example, LedgerEntry, QuarantinedRow
 from tasks.tables import read_records

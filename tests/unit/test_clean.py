@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from tasks import clean, paths
-from tasks.params import EngineParams
+from tasks.params_data import EngineParams
 from tasks.records import Example, LedgerEntry, QuarantinedRow
 from tasks.tables import read_examples, read_records, write_examples
 from tests.unit.cleaning import with_params, write_tokenizer

@@ -2,7 +2,7 @@ import pytest
 
 from tasks.data_profile import CompletionCounts, build_profile, power_of_two
 from tasks.label_sets import LabelSets, completion_pattern
-from tasks.params import Source, TemplateLayout
+from tasks.params_data import Source, TemplateLayout
 from tests.unit.rows import example
 
 

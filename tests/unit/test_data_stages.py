@@ -13,7 +13,8 @@ from tasks import clean, dedup, ingest, paths, split, validate
 from tasks.approvals import Approval
 from tasks.errors import DataRefused
 from tasks.files import read_json, write_json
-from tasks.params import Benchmark, IngestParams, NamedLayout, Params, Source, TemplateLayout, load_params
+from tasks.params import Benchmark, Params, load_params
+from tasks.params_data import IngestParams, NamedLayout, Source, TemplateLayout
 from tasks.records import BenchmarkItem, Champion, DataSummary, LedgerEntry
 from tasks.tables import read_records, write_records
 from tests.unit.rows import CLEAN, DEDUP, SPLIT

@@ -18,7 +18,7 @@ from tasks.dedup import build_summary, cluster_table, conflict_table, ledger_tab
 from tasks.dedup_keys import Keys, Shared, label_of, read_keys, without_shared
 from tasks.duplicates import Duplicates, find_duplicates
 from tasks.near_duplicates import jaccard, ngrams, normalised
-from tasks.params import DedupParams, EngineParams
+from tasks.params_data import DedupParams, EngineParams
 from tasks.records import ClusterMember, Conflict, DataSummary, Example, LedgerEntry, Message, Pair
 from tasks.tables import parse_table, read_examples, read_records, write_examples
 from tests.realdata import REALDATA

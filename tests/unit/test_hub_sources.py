@@ -27,7 +27,7 @@ TREE = {
 CLIENT = """
 import json, os, sys, time
 from tasks.errors import TunegateError
-from tasks.params import Source
+from tasks.params_data import Source
 from tasks.source_files import find_files, read_rows
 
 time.sleep = lambda seconds: None  # the Hub client waits half a minute in all before it gives up

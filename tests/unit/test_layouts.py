@@ -4,7 +4,7 @@ import pytest
 
 from tasks.errors import SourceInvalid
 from tasks.layouts import build_parser, layout_of, recognise
-from tasks.params import NamedLayout, TemplateLayout
+from tasks.params_data import NamedLayout, TemplateLayout
 from tasks.tool_calls import BrokenRow
 
 TEMPLATE = TemplateLayout(

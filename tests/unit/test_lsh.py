@@ -3,7 +3,7 @@ import pyarrow as pa
 import pytest
 
 from tasks.lsh import Signatures, candidate_pairs, has_crowded_bucket, signatures
-from tasks.params import DedupParams, EngineParams
+from tasks.params_data import DedupParams, EngineParams
 from tests.unit.rows import DEDUP
 
 ENGINE = EngineParams(runner="native", ray_address=None, workers=1)

@@ -7,8 +7,8 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from tasks.models import load_quantized, resolve_dtype
-from tasks.params import QuantizationParams
+from tasks.models import load_base, resolve_dtype
+from tasks.params_train import QuantizationParams
 from tests.unit.tiny_model import make_model
 
 IDS = torch.tensor([[1, 2, 3, 4]])
@@ -19,14 +19,15 @@ def quantized(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PreTrainedMode
     """A model as loaded on a CPU with AVX512-BF16, whatever this one is."""
     monkeypatch.setattr(bitsandbytes.nn.modules, "has_avx512bf16", lambda: True)
     make_model(hidden_size=64).save_pretrained(tmp_path)
-    return load_quantized(
+    return load_base(
         tmp_path,
         QuantizationParams(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype="float32",
+            bnb_4bit_quant_storage="uint8",
         ),
+        torch.float32,
     )
 
 

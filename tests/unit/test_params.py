@@ -66,7 +66,11 @@ def test_all_problems_are_reported_at_once_with_line_key_found_and_the_nearest_n
         ("- benchmark: general_knowledge", "- benchmark: arc_easy", r"'arc_easy' is not in evaluate.benchmarks"),
         ("name: support-router", "name: ../escape", r"release.name: String should match pattern"),
         ("bands: 32", "bands: 33", r"num_hashes must be a multiple of bands"),
-        ("method: qlora", "method: nola", r"train.method: Input should be 'qlora'"),
+        (
+            "method: qlora",
+            "method: nola",
+            r"train.method: PEFT has no nola; it stores LoRA as seeds and",
+        ),
     ],
 )
 def test_a_wrong_value_names_its_key_and_what_was_expected(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -90,7 +94,10 @@ def problems(tmp_path: Path, text: str) -> list[str]:
 def test_the_members_of_a_union_make_one_problem_that_names_all_that_would_be_right(tmp_path: Path) -> None:
     assert problems(tmp_path, TEXT.replace("target_modules: all-linear", "target_modules: all_linear")) == [
         "1 problem(s), nothing was started",
-        "LINE: lora.target_modules: Input should be 'all-linear' or a valid list; found 'all_linear'",
+        (
+            "LINE: lora.target_modules: Input should be 'attention-qv', 'attention' or 'all-linear' or a valid list; "
+            "found 'all_linear'"
+        ),
     ]
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.params import SplitParams
+from tasks.params_data import SplitParams
 from tasks.partitions import FATES, Decision, Rows, decide, times_seen
 from tests.unit.rows import SPLIT
 

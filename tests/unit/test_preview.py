@@ -8,7 +8,7 @@ from ruamel.yaml import YAML
 from tasks import paths
 from tasks.errors import SourceInvalid
 from tasks.ingest import ingest
-from tasks.params import IngestParams, Source
+from tasks.params_data import IngestParams, Source
 from tasks.preview import BrokenPreview, PreviewFile, preview_path, preview_source
 from tasks.tables import read_examples
 

@@ -9,7 +9,7 @@ import pytest
 from tasks import paths
 from tasks.errors import SourceInvalid
 from tasks.ingest import ingest
-from tasks.params import IngestParams, Source
+from tasks.params_data import IngestParams, Source
 from tasks.records import DataSummary, Example
 from tasks.tables import read_records
 from tests.realdata import REALDATA

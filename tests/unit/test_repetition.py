@@ -1,6 +1,6 @@
 import pytest
 
-from tasks.params import RepetitionParams
+from tasks.params_data import RepetitionParams
 from tasks.repetition import duplicate_ngram_char_share, duplicate_share, repetition, top_ngram_char_share
 
 GOPHER = RepetitionParams(

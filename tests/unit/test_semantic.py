@@ -8,7 +8,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from tasks import semantic
 from tasks.errors import FileInvalid, Unavailable
-from tasks.params import SemanticParams
+from tasks.params_data import SemanticParams
 from tasks.semantic import semantic_pairs
 from tests.unit.rows import DEDUP, example
 from tests.unit.test_dedup import search

@@ -9,7 +9,7 @@ import pytest
 import zstandard
 
 from tasks.errors import SourceInvalid
-from tasks.params import Source
+from tasks.params_data import Source
 from tasks.raw_rows import MAX_COLUMNS, MAX_ROW_BYTES, SourceFile
 from tasks.source_files import find_files, read_rows, unread_files
 from tasks.strict_json import Broken

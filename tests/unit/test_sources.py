@@ -9,7 +9,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from data.sources import dirt, generate
-from tasks.params import TemplateLayout, load_params
+from tasks.params import load_params
+from tasks.params_data import TemplateLayout
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPORT = ROOT / "data/sources/support_tickets.jsonl"

@@ -11,7 +11,8 @@ from tasks import paths
 from tasks import split as stage
 from tasks.errors import FileInvalid
 from tasks.files import read_json
-from tasks.params import EngineParams, Params, Source, load_params
+from tasks.params import Params, load_params
+from tasks.params_data import EngineParams, Source
 from tasks.records import BenchmarkItem, ClusterMember, ContaminatedItems, DataSummary, Example, LedgerEntry
 from tasks.split import FILES, PARTITIONS
 from tasks.tables import read_examples, read_records, write_examples, write_records

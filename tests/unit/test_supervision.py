@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from peft import LoraConfig
 from rich.console import Console
-from trl import SFTConfig, SFTTrainer
+from trl import SFTConfig, SFTTrainer, pack_dataset
 
 from tasks.digests import digest_text
 from tasks.errors import TrainingInvalid
-from tasks.records import Example, Message, SupervisionAudit
+from tasks.records import Example, SupervisionAudit
 from tasks.supervision import audit, generation_stop_tokens, print_audit, require_sound
-from tasks.train import as_dataset
-from tests.unit.rows import conversation, example
+from tasks.training_rows import build_rows
+from tests.unit.rows import example
 from tests.unit.tiny_model import TEMPLATE, make_model, make_tokenizer
 
 ASKED = [example("one", "route this ticket please", "billing"), example("two", "repair", "repair please")]
@@ -22,11 +22,18 @@ SILENT = "{% for message in messages %}{{ message['role'] }} {{ message['content
 
 
 def audited(
-    folder: Path, examples: list[Example], *, max_length: int = 32, template: str = TEMPLATE, stop: object = 1
+    folder: Path,
+    examples: list[Example],
+    *,
+    max_length: int = 32,
+    template: str = TEMPLATE,
+    stop: object = 1,
+    packs: bool = False,
 ) -> SupervisionAudit:
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": stop}), encoding="utf-8")
     tokenizer = make_tokenizer()
     tokenizer.chat_template = template
+    rows = build_rows(examples, tokenizer, max_length)
     trainer = SFTTrainer(
         model=make_model(),
         args=SFTConfig(
@@ -36,9 +43,10 @@ def audited(
             max_length=max_length,
             report_to=[],
             dataloader_pin_memory=False,
-            completion_only_loss=True,
+            dataset_kwargs={"skip_prepare_dataset": True},
+            packing=packs,
         ),
-        train_dataset=as_dataset(examples),
+        train_dataset=pack_dataset(rows, max_length, "bfd") if packs else rows,
         processing_class=tokenizer,
         peft_config=LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM"),
     )
@@ -56,6 +64,12 @@ def test_only_the_answer_and_its_stop_token_carry_loss(tmp_path: Path) -> None:
     assert (found.rows, found.trained_tokens, found.fewest_trained_tokens, found.most_trained_tokens) == (2, 5, 2, 3)
     assert failed(found) == []
     require_sound(found)
+
+
+def test_packed_rows_are_counted_and_shown_one_by_one(tmp_path: Path) -> None:
+    plain, packed = audited(tmp_path, ASKED), audited(tmp_path, ASKED, packs=True)
+    assert packed.model_dump(exclude={"examples"}) == plain.model_dump(exclude={"examples"})
+    assert sorted(packed.examples, key=lambda shown: shown.id) == sorted(plain.examples, key=lambda shown: shown.id)
 
 
 def test_a_row_that_is_seen_twice_is_counted_twice(tmp_path: Path) -> None:
@@ -119,23 +133,3 @@ def test_in_a_terminal_what_carries_loss_is_green(tmp_path: Path) -> None:
     console = Console(file=out, soft_wrap=True, force_terminal=True, color_system="standard")
     print_audit(audited(tmp_path, ASKED), console)
     assert "\x1b[1;32mbilling <end>\x1b[0m" in out.getvalue()
-
-
-def test_tool_calls_reach_the_trainer_with_their_own_arguments_only() -> None:
-    calls = ['[{"function":{"arguments":{"city":"Rome"},"name":"weather"},"type":"function"}]',
-             '[{"function":{"arguments":{"ticker":"X"},"name":"price"},"type":"function"}]']  # fmt: skip
-    rows = [
-        conversation(f"r{place}", ("user", "go")).model_copy(
-            update={
-                "messages": (
-                    Message(role="user", content="go"),
-                    Message(role="assistant", content="", tool_calls=call),
-                ),
-                "tools": '[{"type":"function"}]',
-            }
-        )
-        for place, call in enumerate(calls)
-    ]
-    dataset = as_dataset(rows)
-    assert [row["completion"][0]["tool_calls"] for row in dataset] == [json.loads(call) for call in calls]
-    assert dataset[0]["tools"] == '[{"type":"function"}]'

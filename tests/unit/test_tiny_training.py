@@ -8,12 +8,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tasks.adapters import save_trained
 from tasks.digests import digest_path
 from tasks.merge import merge_weights, write_model
-from tasks.models import attach_adapter, load_plain, load_quantized
+from tasks.models import attach_adapter, load_base, load_plain
 from tasks.params import load_params
-from tasks.records import BaseRecord, Example, Message
-from tasks.train import build_trainer, history, save_adapter
+from tasks.records import Example, Message
+from tasks.train import prepare
+from tasks.training_watch import history
 from tests.unit.tiny_model import make_model, make_tokenizer
 
 IDS = torch.tensor([[2, 3, 4, 8, 6]])
@@ -47,14 +49,11 @@ def examples() -> list[Example]:
 def train(folder: Path, name: str, **changed: object) -> SimpleNamespace:
     """Forty steps in `folder`, which holds the base; the points of its history and the adapter."""
     params = PARAMS.model_copy(update={"train": PARAMS.train.model_copy(update=SHORT | changed)})
-    trainer = build_trainer(params, folder / "base", examples(), examples()[:2])
-    trainer.train()
-    digest = "0" * 64
-    base = BaseRecord(
-        name="tiny", license="mit", origin={}, digest=digest, files={}, chat_template_digest=digest, weights="path:base"
-    )
-    save_adapter(trainer, base, folder / name)
-    return SimpleNamespace(points=history(trainer), adapter=folder / name, digest=digest_path(folder / name))
+    session = prepare(params, folder / "base", examples(), examples()[:2], folder / "scratch")
+    session.trainer.train()
+    save_trained(session.trainer.model, "tiny", torch.float32, session.start, folder / name)
+    points = history(session.trainer.state.log_history)
+    return SimpleNamespace(points=points, adapter=folder / name, digest=digest_path(folder / name))
 
 
 @pytest.fixture(scope="module")
@@ -68,12 +67,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def trained(folder: Path) -> SimpleNamespace:
     return train(folder, "adapter")
-
-
-@pytest.fixture(autouse=True)
-def at_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Training keeps its scratch below the current folder."""
-    monkeypatch.chdir(folder)
 
 
 def losses(run: SimpleNamespace) -> list[float]:
@@ -114,11 +107,11 @@ def test_the_adapter_has_the_rank_of_the_parameters_in_float32_on_every_linear_l
 
 
 def test_the_merged_folder_answers_as_base_plus_adapter(folder: Path, trained: SimpleNamespace) -> None:
-    adapted = attach_adapter(load_quantized(folder / "base", PARAMS.quantization), trained.adapter).eval()
+    adapted = attach_adapter(load_base(folder / "base", PARAMS.quantization, torch.float32), trained.adapter).eval()
     merged = merge_weights(folder / "base", trained.adapter, PARAMS.quantization, torch.float32)
     write_model(merged, make_tokenizer(), folder / "merged")
     loaded = load_plain(folder / "merged", torch.float32).eval()
-    plain = load_quantized(folder / "base", PARAMS.quantization).eval()
+    plain = load_base(folder / "base", PARAMS.quantization, torch.float32).eval()
     with torch.no_grad():
         wanted, found, untrained = (model(IDS).logits for model in (adapted, loaded, plain))
     torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)

@@ -6,39 +6,34 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
-from peft import LoraConfig
-from transformers import PreTrainedTokenizerFast
-from trl import SFTConfig, SFTTrainer
+from peft import LoraConfig, get_peft_model
+from trl import SFTConfig, SFTTrainer, pack_dataset
 
 from tasks.errors import TrainingInvalid
-from tasks.train import AnswerTrainer, Progress, check_untrained
+from tasks.records import Example
+from tasks.trainer import AnswerTrainer
+from tasks.training_rows import build_rows
+from tasks.training_watch import Progress
+from tests.unit.rows import conversation
 from tests.unit.tiny_model import make_model, make_tokenizer
 
-ROWS = [
-    {
-        "prompt": [{"role": "user", "content": "route this ticket please"}],
-        "completion": [{"role": "assistant", "content": answer}],
-    }
-    for answer in ("billing", "repair please")
+ASKED = [
+    conversation("one", ("user", "route this ticket please"), ("assistant", "billing")),
+    conversation("two", ("user", "route this"), ("assistant", "repair please")),
 ]
 
 
-@pytest.fixture
-def tokenizer() -> PreTrainedTokenizerFast:
-    return make_tokenizer()
-
-
-def trainer(kind: type[SFTTrainer], tokenizer: PreTrainedTokenizerFast, folder: Path) -> SFTTrainer:
+def trainer(kind: type[SFTTrainer], rows: Dataset, folder: Path, *, packs: bool = False) -> SFTTrainer:
+    """A trainer that takes the rows as they are."""
     arguments = SFTConfig(
-        output_dir=str(folder), use_cpu=True, bf16=False, max_length=32, report_to=[], dataloader_pin_memory=False
-    )
-    return kind(
-        model=make_model(),
-        args=arguments,
-        train_dataset=Dataset.from_list(ROWS),
-        processing_class=tokenizer,
-        peft_config=LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM"),
-    )
+        output_dir=str(folder), use_cpu=True, bf16=False, max_length=32, report_to=[], dataloader_pin_memory=False,
+        dataset_kwargs={"skip_prepare_dataset": True}, packing=packs,
+    )  # fmt: skip
+    model = get_peft_model(make_model(), LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM"))
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.constant_(weight, 0.1)
+    return kind(model=model, args=arguments, train_dataset=rows, processing_class=make_tokenizer())
 
 
 def loss_and_gradients(made: SFTTrainer) -> tuple[float, list[Any]]:
@@ -48,23 +43,38 @@ def loss_and_gradients(made: SFTTrainer) -> tuple[float, list[Any]]:
     return loss.item(), [weight.grad for weight in made.model.parameters() if weight.grad is not None]
 
 
-def test_the_loss_and_its_gradients_are_those_of_trl(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
-    ours, our_gradients = loss_and_gradients(trainer(AnswerTrainer, tokenizer, tmp_path / "ours"))
-    theirs, their_gradients = loss_and_gradients(trainer(SFTTrainer, tokenizer, tmp_path / "theirs"))
-    assert ours == pytest.approx(theirs, abs=1e-5)
-    assert len(our_gradients) == len(their_gradients) > 0
-    for mine, other in zip(our_gradients, their_gradients, strict=True):
+def assert_same(ours: tuple[float, list[Any]], theirs: tuple[float, list[Any]]) -> None:
+    assert ours[0] == pytest.approx(theirs[0], abs=1e-5)
+    assert len(ours[1]) == len(theirs[1]) > 0
+    for mine, other in zip(ours[1], theirs[1], strict=True):
         torch.testing.assert_close(mine, other, atol=1e-5, rtol=1e-4)
 
 
-def test_before_step_one_the_adapted_model_equals_the_base(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
-    made = trainer(AnswerTrainer, tokenizer, tmp_path)
-    check_untrained(made)
-    for name, weight in made.model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.ones_(weight)
-    with pytest.raises(TrainingInvalid, match="before step one the adapted model differs from the base"):
-        check_untrained(made)
+def rows_of(examples: list[Example]) -> Dataset:
+    return build_rows(examples, make_tokenizer(), 32)
+
+
+def test_the_loss_and_its_gradients_are_those_of_trl(tmp_path: Path) -> None:
+    ours = loss_and_gradients(trainer(AnswerTrainer, rows_of(ASKED), tmp_path / "ours"))
+    assert_same(ours, loss_and_gradients(trainer(SFTTrainer, rows_of(ASKED), tmp_path / "theirs")))
+
+
+def test_a_row_has_the_labels_that_trl_gives_a_prompt_with_its_completion(tmp_path: Path) -> None:
+    turns = [[message.for_template() for message in example.messages] for example in ASKED]
+    given = Dataset.from_list([{"prompt": said[:-1], "completion": said[-1:]} for said in turns])
+    config = SFTConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, max_length=32, report_to=[])
+    theirs = SFTTrainer(model=make_model(), args=config, train_dataset=given, processing_class=make_tokenizer())
+    ours = rows_of(ASKED)
+    for name in ("input_ids", "labels"):
+        assert list(ours[name]) == list(theirs.train_dataset[name])
+
+
+@pytest.mark.parametrize("kind", [AnswerTrainer, SFTTrainer])
+def test_rows_in_one_pack_see_nothing_of_each_other(kind: type[SFTTrainer], tmp_path: Path) -> None:
+    padded = loss_and_gradients(trainer(kind, rows_of(ASKED), tmp_path / "padded"))
+    packed = trainer(kind, pack_dataset(rows_of(ASKED), 32, "bfd"), tmp_path / "packed", packs=True)
+    assert len(packed.train_dataset) == 1
+    assert_same(loss_and_gradients(packed), padded)
 
 
 class State:

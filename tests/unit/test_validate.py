@@ -14,7 +14,8 @@ from tasks.data_docs import steady
 from tasks.errors import DataRefused, FileInvalid
 from tasks.files import read_json, write_json
 from tasks.label_sets import LabelSets
-from tasks.params import EngineParams, Source, ValidateParams, load_params
+from tasks.params import load_params
+from tasks.params_data import EngineParams, Source, ValidateParams
 from tasks.records import Champion, DataProfile, DataSummary, Example, ExpectationResult, Message, Validation
 from tasks.tables import write_examples
 from tasks.validate import decide, dropped_share, refusal, thresholds

@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 from tasks.errors import FileInvalid, WorkersLost
-from tasks.params import EngineParams
+from tasks.params_data import EngineParams
 from tasks.workers import AHEAD, map_batches, with_progress
 
 TWO = EngineParams(runner="native", ray_address=None, workers=2)

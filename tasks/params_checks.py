@@ -1,0 +1,115 @@
+"""What no single section can see: parameters that contradict each other, and values outside the usual ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tasks.params import Params
+
+USUAL_R = (4, 64)
+USUAL_ALPHA_OVER_R = (1, 2)
+USUAL_DROPOUT = (0.0, 0.1)
+USUAL_LEARNING_RATE = (1e-4, 1e-3)
+USUAL_LEARNING_RATE_FULL = (1e-6, 1e-4)
+USUAL_BATCH = (8, 32)
+CHANGE_THE_BASE = {"pissa", "olora", "loftq"}
+"""Initialisations that put a part of the base's weights into the adapter, and so need a base that is not quantised."""
+
+
+def contradictions(params: Params) -> Iterator[str]:
+    """What cannot be, each with the next move."""
+    yield from _of_data(params)
+    yield from _of_the_gate(params)
+    yield from _of_the_method(params)
+    yield from _of_training(params)
+
+
+def _of_data(params: Params) -> Iterator[str]:
+    names = [source.name for source in params.sources]
+    if len(set(names)) < len(names):
+        yield "sources: names must differ, they are part of every example's id"
+    if not any(source.role == "train" for source in params.sources):
+        yield "sources: at least one needs role `train`"
+    longest = params.clean.max_tokens
+    if longest is not None and longest > params.train.max_length:
+        yield (
+            f"clean.max_tokens ({longest}) must not be above train.max_length ({params.train.max_length}): "
+            "what is longer would be cut, its stop token first"
+        )
+    if params.split.test_share == 0 and not any(source.role == "test" for source in params.sources):
+        yield "split: test_share 0 needs a source with role `test`"
+    if params.split.validation_share + params.split.test_share >= 1:
+        yield "split: validation_share and test_share leave nothing to train on"
+
+
+def _of_the_gate(params: Params) -> Iterator[str]:
+    measured = {benchmark.name for benchmark in params.evaluate.benchmarks}
+    for rule in params.gate.rules:
+        if rule.benchmark not in measured:
+            yield f"gate.rules: {rule.benchmark!r} is not in evaluate.benchmarks ({', '.join(sorted(measured))})"
+    ruled = {rule.benchmark for rule in params.gate.rules}
+    for benchmark in params.evaluate.benchmarks:
+        if benchmark.role != "report" and benchmark.name not in ruled:
+            yield f"gate.rules: {benchmark.name!r} is a {benchmark.role} without a rule; give it one, or role `report`"
+
+
+def _of_the_method(params: Params) -> Iterator[str]:
+    """Each method has the sections that it reads; those that it does not are null, so that no key is dead."""
+    method = params.train.method
+    needed = {"qlora": ("lora", "quantization"), "lora": ("lora",), "full": (), "adapter": ("adapter",)}[method]
+    for section in ("lora", "adapter", "quantization"):
+        is_given = getattr(params, section) is not None
+        if section in needed and not is_given:
+            yield f"{section}: train.method {method} needs this section"
+        if section not in needed and is_given:
+            yield f"{section}: train.method {method} does not read this section; write `{section}: null`"
+    init = params.lora.init_lora_weights if params.lora else "default"
+    if params.lora is not None and params.lora.use_dora and init != "default":
+        yield f"lora.use_dora: DoRA starts from its own decomposition, not from {init}; write `default` or false"
+    if method == "qlora" and init in CHANGE_THE_BASE:
+        yield (
+            f"lora.init_lora_weights: {init} splits the base's weights, which a base in 4 bits does not allow; "
+            "take train.method lora for it, or `default`, `gaussian`, `orthogonal` or `eva`"
+        )
+
+
+def _of_training(params: Params) -> Iterator[str]:
+    train = params.train
+    if train.keep_best and train.early_stopping_patience is None and params.split.validation_share == 0:
+        yield "train.keep_best: there is no validation loss without split.validation_share; write false"
+    if train.early_stopping_patience is not None and params.split.validation_share == 0:
+        yield "train.early_stopping_patience: there is no validation loss without split.validation_share; write null"
+    if train.packing and params.compute.num_processes > 1 and params.adapter is not None:
+        yield "train.packing: not with more than one process and a method `adapter`; write false"
+
+
+def impossible_without_cuda(params: Params) -> Iterator[str]:
+    """What a machine without a CUDA device cannot do, with what it can do instead."""
+    if params.train.optim.startswith("paged_"):
+        yield f"train.optim: {params.train.optim} pages to a GPU's host memory; without CUDA take adamw_torch"
+    if params.lora is not None and params.lora.init_lora_weights == "loftq":
+        yield "lora.init_lora_weights: PEFT computes loftq on a GPU only; without CUDA take pissa or default"
+    if params.quantization is not None and params.quantization.bnb_4bit_quant_storage != "uint8":
+        yield "quantization.bnb_4bit_quant_storage: types besides uint8 are for FSDP on GPUs; without CUDA take uint8"
+
+
+def outside_usual_ranges(params: Params) -> Iterator[str]:
+    """Values outside the ranges that the literature on LoRA calls usual; they are allowed, and told."""
+    train = params.train
+    if params.lora is not None:
+        yield from _outside("lora.r", params.lora.r, USUAL_R)
+        yield from _outside("lora.lora_alpha / lora.r", params.lora.lora_alpha / params.lora.r, USUAL_ALPHA_OVER_R)
+        yield from _outside("lora.lora_dropout", params.lora.lora_dropout, USUAL_DROPOUT)
+    usual = USUAL_LEARNING_RATE_FULL if train.method == "full" else USUAL_LEARNING_RATE
+    if train.method != "adapter":
+        yield from _outside(f"train.learning_rate of {train.method}", train.learning_rate, usual)
+    batch = train.per_device_train_batch_size * train.gradient_accumulation_steps * params.compute.num_processes
+    yield from _outside("examples in a step (batch size x accumulation x processes)", batch, USUAL_BATCH)
+
+
+def _outside(name: str, value: float, usual: tuple[float, float]) -> Iterator[str]:
+    low, high = usual
+    if not low <= value <= high:
+        yield f"{name} is {value:g}, usual is {low:g} to {high:g}"

@@ -1,0 +1,166 @@
+"""TRL's trainer as the line uses it: the one owner of trl.
+
+Rows come labelled (`training_rows`), the model adapted (`adapters`); nothing of TRL's own preparation is left to guess.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from datasets import Dataset
+from peft.optimizers import create_loraplus_optimizer
+from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
+from trl import SFTConfig, SFTTrainer, pack_dataset
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+
+from tasks.params import Params
+from tasks.params_train import TrainParams
+from tasks.training_rows import IGNORED
+
+SCALED_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "output_multiplier", "lm_head_multiplier")
+"""Configuration fields of models whose output layer is more than a product; their loss is left to TRL."""
+INSIDE_THE_LAYERS = {"LORA", "PEANUT", "IA3", "ADAPTION_PROMPT"}
+"""Methods that live in the layers of the base, so that its parts can be called one by one."""
+
+
+def build_training_config(
+    train: TrainParams, dtype: torch.dtype, folder: Path, *, evaluates: bool, saves: bool
+) -> SFTConfig:
+    """trl.SFTConfig of the `train` section.
+
+    Args:
+        train: the section.
+        dtype: the compute type.
+        folder: where trainer checkpoints go.
+        evaluates: whether there are validation rows.
+        saves: whether trainer checkpoints are written.
+    """
+    on_cpu = not torch.cuda.is_available()
+    return SFTConfig(
+        output_dir=str(folder),
+        num_train_epochs=train.num_train_epochs,
+        max_steps=train.max_steps,
+        per_device_train_batch_size=train.per_device_train_batch_size,
+        per_device_eval_batch_size=train.per_device_eval_batch_size,
+        gradient_accumulation_steps=train.gradient_accumulation_steps,
+        learning_rate=train.learning_rate,
+        lr_scheduler_type=train.lr_scheduler_type,
+        warmup_steps=train.warmup_steps,
+        weight_decay=train.weight_decay,
+        max_grad_norm=train.max_grad_norm,
+        optim=train.optim,
+        max_length=train.max_length,
+        packing=train.packing,
+        neftune_noise_alpha=train.neftune_noise_alpha,
+        logging_steps=train.logging_steps,
+        logging_first_step=True,
+        eval_strategy="steps" if evaluates else "no",
+        eval_steps=train.eval_steps,
+        activation_checkpointing=train.activation_checkpointing,
+        seed=train.seed,
+        data_seed=train.seed,
+        bf16=dtype is torch.bfloat16,
+        use_cpu=on_cpu,
+        dataloader_pin_memory=not on_cpu,
+        train_sampling_strategy="random" if train.packing else "group_by_length",
+        dataset_kwargs={"skip_prepare_dataset": True},
+        save_strategy="steps" if saves else "no",
+        save_steps=max(train.save_steps, 1),
+        report_to=[],
+        disable_tqdm=True,
+        log_level="error",
+    )
+
+
+class Rows(NamedTuple):
+    """What is trained on, and what is only measured; of `training_rows.build_rows`."""
+
+    train: Dataset
+    validation: Dataset | None
+
+
+def build_collator(pad_token_id: int) -> DataCollatorForLanguageModeling:
+    """What pads rows to a batch: `input_ids`, `labels` and `attention_mask`, each of shape (rows, longest)."""
+    return DataCollatorForLanguageModeling(pad_token_id=pad_token_id)
+
+
+class AnswerTrainer(SFTTrainer):  # type: ignore[misc]  # trl is not typed
+    """TRL's trainer; on a CPU the output layer is applied only where there is loss, and LoRA+ has its optimizer.
+
+    TRL scores every position unless Triton is there, and with a vocabulary of 49,152 that is a fifth of the arithmetic
+    of a small model. The loss is the same: the sum of the token losses over the number of supervised tokens.
+    """
+
+    loraplus_lr_ratio: float | None = None
+
+    def create_optimizer(self, *rest: Any, **options: Any) -> torch.optim.Optimizer:
+        """The optimizer of the parameters; with LoRA+ B learns `loraplus_lr_ratio` times as fast as A."""
+        if self.loraplus_lr_ratio is None:
+            plain: torch.optim.Optimizer = super().create_optimizer(*rest, **options)
+            return plain
+        kind, arguments = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+        made: torch.optim.Optimizer = create_loraplus_optimizer(
+            self.model,
+            kind,
+            loraplus_lr_ratio=self.loraplus_lr_ratio,
+            loraplus_weight_decay=self.args.weight_decay,
+            **arguments,
+        )
+        self.optimizer = made
+        return made
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, torch.Tensor],
+        return_outputs: bool = False,  # noqa: FBT001, FBT002  transformers' signature
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """The loss of one batch, a scalar."""
+        if return_outputs or not self._scores_answers_only():
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        causal = self.accelerator.unwrap_model(model)
+        causal = causal.get_base_model() if hasattr(causal, "get_base_model") else causal
+        given = {name: inputs[name] for name in ("input_ids", "attention_mask", "position_ids") if name in inputs}
+        hidden = causal.base_model(**given, use_cache=False).last_hidden_state[:, :-1]
+        labels = inputs["labels"][:, 1:]
+        taught = labels != IGNORED
+        logits = causal.get_output_embeddings()(hidden[taught]).float()
+        total = torch.nn.functional.cross_entropy(logits, labels[taught], reduction="sum")
+        return total / (taught.sum() if num_items_in_batch is None else num_items_in_batch)
+
+    def _scores_answers_only(self) -> bool:
+        """Whether this model's loss may be computed from its parts: one CPU process, a plain output layer."""
+        is_alone = self.accelerator.num_processes == 1 and self.accelerator.device.type == "cpu"
+        kinds = {config.peft_type.value for config in getattr(self.model, "peft_config", {}).values()}
+        is_scaled = any(getattr(self.model.config, name, None) for name in SCALED_LOGITS)
+        return is_alone and not is_scaled and kinds <= INSIDE_THE_LAYERS
+
+
+def build_trainer(
+    model: torch.nn.Module,
+    config: SFTConfig,
+    params: Params,
+    rows: Rows,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> AnswerTrainer:
+    """The trainer over an adapted model, whose weights it leaves as they are: TRL would round them to bfloat16."""
+    trained = {name: weight.detach().clone() for name, weight in model.named_parameters() if weight.requires_grad}
+    packs = params.train.packing
+    trainer = AnswerTrainer(
+        model=model,
+        args=config,
+        train_dataset=pack_dataset(rows.train, params.train.max_length, "bfd") if packs else rows.train,
+        eval_dataset=rows.validation,
+        processing_class=tokenizer,
+        callbacks=list(callbacks),
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.loraplus_lr_ratio = params.lora.loraplus_lr_ratio if params.lora else None
+    for name, weight in trainer.model.named_parameters():
+        if name in trained:
+            weight.data = trained[name]
+    return trainer
