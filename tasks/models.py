@@ -3,12 +3,16 @@
 Training, evaluation and merging load the base through `load_base`, so that all of them see the same weights.
 """
 
+import ctypes
+import gc
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import torch
+from bitsandbytes.functional import dequantize_blockwise
 from bitsandbytes.nn import Linear4bit
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -124,8 +128,9 @@ def set_threads(compute: ComputeParams) -> None:
 
 
 def device() -> torch.device:
-    """The first CUDA device, or the CPU."""
-    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    """This process's CUDA device (of several processes each has its own), or the CPU."""
+    rank = int(os.environ.get("LOCAL_RANK", "0"))
+    return torch.device("cuda", rank) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def resolve_dtype(name: str) -> torch.dtype:
@@ -166,6 +171,9 @@ def load_base(folder: Path, quantization: QuantizationParams | None, dtype: torc
         trust_remote_code=False,
     )
     forbid_repacking(model)
+    if model.device.type == "cpu":
+        flatten_constants(model)
+        give_back_memory()
     return model
 
 
@@ -179,6 +187,25 @@ def forbid_repacking(model: torch.nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, Linear4bit):
             module.support_avx512bf16_for_cpu = False
+
+
+def flatten_constants(model: torch.nn.Module) -> None:
+    """Undo double quantisation of the block constants once, not in every product: the same numbers, and 1/16 byte more.
+
+    On a CPU bitsandbytes does it anew at each pass over a layer, which costs a small layer a fifth of its time.
+    """
+    for module in model.modules():
+        if isinstance(module, Linear4bit) and (state := module.weight.quant_state).nested:
+            state.absmax = (dequantize_blockwise(state.absmax, state.state2) + state.offset).float()
+            state.nested, state.state2, state.offset = False, None, None
+
+
+def give_back_memory() -> None:
+    """Hand what loading has freed back to the system; glibc would keep it, as much as the model itself."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def load_for_inference(folder: Path, quantization: QuantizationParams | None, dtype: torch.dtype) -> PreTrainedModel:

@@ -106,6 +106,7 @@ class TrainParams(Section):
     `method`: `qlora` trains LoRA on the base in 4 bits, `lora` on the base as it is, `full` every weight, `adapter`
     what the section `adapter` names. `early_stopping_patience` is transformers' (evaluations without a better
     validation loss, null never stops); `keep_best` saves the adapter of the least validation loss, not the last.
+    A batch is computed in portions of at most `micro_batch_tokens`, padding included: less memory, the same gradient.
     `save_steps` is how often a trainer checkpoint is written, 0 never.
     """
 
@@ -113,6 +114,7 @@ class TrainParams(Section):
     num_train_epochs: float = Field(gt=0, le=1000)
     max_steps: int = Field(ge=-1)
     per_device_train_batch_size: int = Field(ge=1)
+    micro_batch_tokens: int | None = Field(ge=8)
     per_device_eval_batch_size: int = Field(ge=1)
     gradient_accumulation_steps: int = Field(ge=1)
     learning_rate: float = Field(gt=0, le=1)

@@ -1,4 +1,7 @@
-"""Telemetry, update checks and progress bars of every library off; light, so that the command can import it."""
+"""Telemetry, update checks and progress bars of every library off, and threads that wait politely.
+
+Light, so that the command can import it.
+"""
 
 import logging
 import os
@@ -21,6 +24,13 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
 }
 
+POLITE = {"GOMP_SPINCOUNT": "1000"}
+"""How long a thread of torch turns round waiting for the others before it sleeps, in rounds of GNU's OpenMP.
+
+By its default they turn for as long as they have the processor; beside one other busy process two threads then work at
+a fifth of the speed (measured on two cores: 140 to 200 products a second, 330 with this, 630 and 620 when idle).
+"""
+
 
 def quiet() -> None:
     """Switch every library's telemetry and progress bars off, unless the user has set the variable.
@@ -30,5 +40,5 @@ def quiet() -> None:
     """
     warnings.simplefilter("ignore", FutureWarning)
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
-    for name, value in QUIET.items():
+    for name, value in (QUIET | POLITE).items():
         os.environ.setdefault(name, value)

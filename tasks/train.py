@@ -61,9 +61,10 @@ def prepare(params: Params, folder: Path, train: list[Example], validation: list
     batch = config.train_batch_size * config.gradient_accumulation_steps
     collate = build_collator(tokenizer.pad_token_id)
     batches = first_batches(rows.train, collate, params.train.per_device_train_batch_size, EVA_BATCHES)
-    before = logits_of(model, batches[0])
+    (probe,) = first_batches(rows.train, collate, 1, 1)
+    before = logits_of(model, probe)
     adapted = adapt(model, params, batches)
-    check_start(before, logits_of(adapted, batches[0]), promise(params))
+    check_start(before, logits_of(adapted, probe), promise(params))
     start = keep_start(adapted, params, scratch)
     trainer = build_trainer(adapted, config, params, rows, tokenizer, callbacks=[Progress(batch)])
     return Session(trainer, start)

@@ -20,6 +20,7 @@ from tasks.training_rows import IGNORED
 
 SCALED_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "output_multiplier", "lm_head_multiplier")
 """Configuration fields of models whose output layer is more than a product; their loss is left to TRL."""
+Batch = dict[str, torch.Tensor]
 INSIDE_THE_LAYERS = {"LORA", "PEANUT", "IA3", "ADAPTION_PROMPT"}
 """Methods that live in the layers of the base, so that its parts can be called one by one."""
 
@@ -73,6 +74,23 @@ def build_training_config(
     )
 
 
+def micro_batches(batch: Batch, most_tokens: int) -> list[Batch]:
+    """The rows of a padded batch in portions, the shortest first, each as wide as its longest row.
+
+    Args:
+        batch: `input_ids`, `labels` and `attention_mask`, each of shape (rows, longest), padded on the right.
+        most_tokens: rows times width of a portion, at most; a longer row is a portion of its own.
+    """
+    lengths = batch["attention_mask"].sum(dim=1)
+    portions: list[list[int]] = []
+    for row in torch.argsort(lengths, stable=True).tolist():
+        if portions and (len(portions[-1]) + 1) * int(lengths[row]) <= most_tokens:
+            portions[-1].append(row)
+        else:
+            portions.append([row])
+    return [{name: values[rows, : int(lengths[rows].max())] for name, values in batch.items()} for rows in portions]
+
+
 class Rows(NamedTuple):
     """What is trained on, and what is only measured; of `training_rows.build_rows`."""
 
@@ -93,6 +111,7 @@ class AnswerTrainer(SFTTrainer):  # type: ignore[misc]  # trl is not typed
     """
 
     loraplus_lr_ratio: float | None = None
+    micro_batch_tokens: int | None = None
 
     def create_optimizer(self, *rest: Any, **options: Any) -> torch.optim.Optimizer:
         """The optimizer of the parameters; with LoRA+ B learns `loraplus_lr_ratio` times as fast as A."""
@@ -110,10 +129,25 @@ class AnswerTrainer(SFTTrainer):  # type: ignore[misc]  # trl is not typed
         self.optimizer = made
         return made
 
+    def training_step(
+        self,
+        model: torch.nn.Module,
+        inputs: Batch,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor:
+        """The loss of one batch after its backward pass; one above `micro_batch_tokens` is worked on in portions."""
+        is_split = self.micro_batch_tokens is not None and num_items_in_batch is not None
+        if not is_split or "attention_mask" not in inputs or self.accelerator.num_processes > 1:
+            whole: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
+            return whole
+        portions = micro_batches(inputs, self.micro_batch_tokens or 0)
+        losses = [super(AnswerTrainer, self).training_step(model, part, num_items_in_batch) for part in portions]
+        return torch.stack(losses).sum()
+
     def compute_loss(
         self,
         model: torch.nn.Module,
-        inputs: dict[str, torch.Tensor],
+        inputs: Batch,
         return_outputs: bool = False,  # noqa: FBT001, FBT002  transformers' signature
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
@@ -159,6 +193,7 @@ def build_trainer(
         callbacks=list(callbacks),
     )
     trainer.remove_callback(PrinterCallback)
+    trainer.micro_batch_tokens = params.train.micro_batch_tokens
     trainer.loraplus_lr_ratio = params.lora.loraplus_lr_ratio if params.lora else None
     for name, weight in trainer.model.named_parameters():
         if name in trained:

@@ -55,6 +55,17 @@ def test_a_pass_in_evaluation_mode_leaves_the_weights_and_the_gradient_as_they_w
         assert torch.equal(one, other)
 
 
+def test_flat_constants_give_the_weights_of_doubly_quantised_ones(quantized: PreTrainedModel, tmp_path: Path) -> None:
+    layer = next(module for module in quantized.modules() if isinstance(module, bitsandbytes.nn.Linear4bit))
+    assert not layer.weight.quant_state.nested
+    plain = make_model(hidden_size=64)
+    weight = plain.model.layers[0].self_attn.q_proj.weight.data
+    packed, state = bitsandbytes.functional.quantize_4bit(weight, compress_statistics=True, quant_type="nf4")
+    expected = bitsandbytes.functional.dequantize_4bit(packed, state)
+    assert state.nested
+    assert torch.equal(bitsandbytes.functional.dequantize_4bit(layer.weight.data, layer.weight.quant_state), expected)
+
+
 def test_a_cpu_computes_in_float32_whatever_it_could_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert resolve_dtype("auto") is torch.float32

@@ -11,7 +11,7 @@ from trl import SFTConfig, SFTTrainer, pack_dataset
 
 from tasks.errors import TrainingInvalid
 from tasks.records import Example
-from tasks.trainer import AnswerTrainer
+from tasks.trainer import AnswerTrainer, micro_batches
 from tasks.training_rows import build_rows
 from tasks.training_watch import Progress
 from tests.unit.rows import conversation
@@ -75,6 +75,31 @@ def test_rows_in_one_pack_see_nothing_of_each_other(kind: type[SFTTrainer], tmp_
     packed = trainer(kind, pack_dataset(rows_of(ASKED), 32, "bfd"), tmp_path / "packed", packs=True)
     assert len(packed.train_dataset) == 1
     assert_same(loss_and_gradients(packed), padded)
+
+
+def test_a_batch_in_portions_has_the_loss_and_the_gradients_of_the_whole(tmp_path: Path) -> None:
+    found = []
+    for most_tokens in (None, 9):
+        made = trainer(AnswerTrainer, rows_of(ASKED), tmp_path / str(most_tokens))
+        made.micro_batch_tokens = most_tokens
+        batch = made.data_collator(list(made.train_dataset))
+        loss = made.training_step(made.model, batch, torch.tensor(5))
+        found.append((loss.item(), [weight.grad for weight in made.model.parameters() if weight.grad is not None]))
+    assert_same(*found)
+
+
+def test_portions_hold_every_row_once_within_the_bound_and_without_needless_padding() -> None:
+    lengths = [5, 2, 3, 9, 2]
+    ids = torch.tensor([[row + 1] * length + [0] * (9 - length) for row, length in enumerate(lengths)])
+    batch = {"input_ids": ids, "labels": -ids, "attention_mask": (ids > 0).long()}
+    portions = micro_batches(batch, 8)
+    assert [part["input_ids"].tolist() for part in portions] == [
+        [[2, 2], [5, 5]],
+        [[3, 3, 3]],
+        [[1, 1, 1, 1, 1]],
+        [[4] * 9],
+    ]
+    assert all(torch.equal(part["labels"], -part["input_ids"]) for part in portions)
 
 
 class State:
