@@ -62,16 +62,18 @@ def seconds_of(key: tuple[Any, ...]) -> float:
     product = torch.bmm if len(left) == 3 else torch.mm
     for pair in pairs:
         product(*pair)
-    started, calls = time.perf_counter(), 0
-    while (spent := time.perf_counter() - started) < SECONDS_PER_SHAPE:
+    started, calls, spent = time.perf_counter(), 0, 0.0
+    while spent < SECONDS_PER_SHAPE:
         product(*pairs[calls % OPERANDS])
         calls += 1
-    return float(spent) / calls
+        spent = time.perf_counter() - started
+    return spent / calls
 
 
 def limit_seconds(trainer: AnswerTrainer, batches: list[Any]) -> float:
     """How long the matrix products of these batches take by themselves."""
-    with Shapes() as shapes:
+    shapes = Shapes()
+    with shapes:
         for batch, items in batches:
             trainer.training_step(trainer.model, dict(batch), items)
     trainer.model.zero_grad()

@@ -4,6 +4,7 @@ It holds no science: stages are reproduced, verdict files are read, and only wha
 """
 
 import contextlib
+import os
 import shutil
 import time
 from pathlib import Path
@@ -35,6 +36,7 @@ from tasks import paths
 from tasks.errors import EXIT_REFUSED, ParamsInvalid, TunegateError
 from tasks.files import read_json
 from tasks.params import Params, RunParams, load_params
+from tasks.paths import STATE_VARIABLE
 from tasks.records import Parity, Verdict
 
 RETRYABLE = frozenset({"Unavailable"})
@@ -209,6 +211,7 @@ def retrain(
         `Completed`, named Passed, Reached or Refused; a crash raises, after its record was committed.
     """
     home = Path(root)
+    os.environ[STATE_VARIABLE] = str(home / workspace.STATE)  # trainer checkpoints outlive this run's worktree
     with workspace.lock(home):
         recover(home)
         text = None if params_file is None else Path(params_file).read_text(encoding="utf-8")

@@ -81,6 +81,11 @@ def _of_training(params: Params) -> Iterator[str]:
         yield "train.keep_best: there is no validation loss without split.validation_share; write false"
     if train.early_stopping_patience is not None and params.split.validation_share == 0:
         yield "train.early_stopping_patience: there is no validation loss without split.validation_share; write null"
+    if train.save_steps % train.logging_steps:
+        yield (
+            f"train.save_steps ({train.save_steps}) must be a multiple of train.logging_steps ({train.logging_steps}): "
+            "a mean loss that was begun before a checkpoint is not in it"
+        )
     if train.packing and params.compute.num_processes > 1 and params.adapter is not None:
         yield "train.packing: not with more than one process and a method `adapter`; write false"
 

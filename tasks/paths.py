@@ -2,6 +2,10 @@
 
 from pathlib import Path
 
+STATE = Path(".tunegate")
+STATE_VARIABLE = "TUNEGATE_STATE"
+"""Names the state folder of the user's workspace to a stage that runs in a worktree."""
+
 PARAMS = Path("params.yaml")
 SOURCES = Path("data/sources")
 

@@ -19,30 +19,68 @@ from tasks.digests import digest_path
 from tasks.entry import run_stage
 from tasks.errors import ParamsInvalid
 from tasks.files import need_disk, read_json, write_json, write_jsonl
-from tasks.models import base_folder, dtype_name, load_base, load_tokenizer, resolve_dtype, set_threads
+from tasks.models import base_folder, device, dtype_name, load_base, load_tokenizer, resolve_dtype, set_threads
 from tasks.params import Params, load_params
 from tasks.params_checks import impossible_without_cuda, outside_usual_ranges
 from tasks.records import BaseRecord, Example, SupervisionAudit, TrainingPoint, TrainMetrics
 from tasks.supervision import audit, print_audit, require_sound
 from tasks.tables import read_examples
-from tasks.trainer import AnswerTrainer, Rows, build_collator, build_trainer, build_training_config
+from tasks.trainer import AnswerTrainer, Rows, build_collator, build_trainer
+from tasks.trainer_checkpoints import KEPT, Checkpoints, build_key, state_folder
 from tasks.training_rows import build_rows
-from tasks.training_watch import Progress, history
+from tasks.training_watch import history
 
 ADAPTER_DISK_BYTES = 200_000_000
+CHECKPOINT_BYTES_PER_WEIGHT = 16
+"""In float32: the weight, two moments of AdamW, and the best weights so far."""
 EVA_BATCHES = 8
 
 
 class Session:
-    """One training: its trainer, and the adapter as it started where the method needs that for saving."""
+    """One training, ready to run: its trainer, and the adapter as it started where the method needs that for saving."""
 
     def __init__(self, trainer: AnswerTrainer, start: Path | None) -> None:
         self.trainer = trainer
         self.start = start
 
+    def run(self) -> None:
+        """Train to the end, from the newest whole checkpoint of this training if there is one; keep the best weights.
 
-def prepare(params: Params, folder: Path, train: list[Example], validation: list[Example], scratch: Path) -> Session:
+        Raises:
+            TrainingInvalid: the loss is not finite.
+            DiskFull: there is no room for checkpoints.
+        """
+        trainer, resumed = self.trainer, None
+        if trainer.checkpoints is not None:
+            trained = sum(weight.numel() for weight in trainer.model.parameters() if weight.requires_grad)
+            need_disk(trainer.checkpoints.folder, (KEPT + 1) * CHECKPOINT_BYTES_PER_WEIGHT * trained)
+            trainer.checkpoints.prepare()
+            for line in trainer.checkpoints.others():
+                print(f"train: {line}")
+            resumed = trainer.checkpoints.newest_valid()
+        if resumed is not None:
+            print(f"train: carries on from {resumed.name.replace('-', ' of step ')}", flush=True)
+        trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
+        trainer.best.restore(trainer.model)
+
+
+def prepare(
+    params: Params,
+    folder: Path,
+    train: list[Example],
+    validation: list[Example],
+    scratch: Path,
+    checkpoints: Checkpoints | None = None,
+) -> Session:
     """The trainer over the base in `folder`, adapted as the parameters say and checked to start as it should.
+
+    Args:
+        params: everything.
+        folder: of the base model.
+        train: examples to train on.
+        validation: examples to measure; may be none.
+        scratch: an empty folder for what is needed until the training ends.
+        checkpoints: where trainer checkpoints go; without it none are written.
 
     Raises:
         TrainingInvalid: the base has no such layers, the template loses a turn, or the adapter does not start right.
@@ -55,10 +93,6 @@ def prepare(params: Params, folder: Path, train: list[Example], validation: list
     set_seed(params.train.seed)
     is_full = params.train.method == "full"
     model = load_base(folder, params.quantization, torch.float32 if is_full else dtype)
-    config = build_training_config(
-        params.train, dtype, scratch / "trainer", evaluates=rows.validation is not None, saves=False
-    )
-    batch = config.train_batch_size * config.gradient_accumulation_steps
     collate = build_collator(tokenizer.pad_token_id)
     batches = first_batches(rows.train, collate, params.train.per_device_train_batch_size, EVA_BATCHES)
     (probe,) = first_batches(rows.train, collate, 1, 1)
@@ -66,7 +100,7 @@ def prepare(params: Params, folder: Path, train: list[Example], validation: list
     adapted = adapt(model, params, batches)
     check_start(before, logits_of(adapted, probe), promise(params))
     start = keep_start(adapted, params, scratch)
-    trainer = build_trainer(adapted, config, params, rows, tokenizer, callbacks=[Progress(batch)])
+    trainer = build_trainer(adapted, params, rows, tokenizer, scratch / "trainer", checkpoints)
     return Session(trainer, start)
 
 
@@ -76,7 +110,6 @@ def measure(
     """What training did, from the trainer after its last step."""
     weights = list(trainer.model.named_parameters())
     losses = [point.loss for point in points if point.loss is not None]
-    eval_losses = [point.eval_loss for point in points if point.eval_loss is not None]
     return TrainMetrics(
         method=params.train.method,
         compute_dtype=dtype_name(resolve_dtype(params.compute.dtype)),
@@ -90,9 +123,24 @@ def measure(
         supervised_tokens=audited.trained_tokens,
         steps=trainer.state.global_step,
         final_loss=losses[-1],
-        eval_loss=eval_losses[-1] if eval_losses else None,
+        eval_loss=_eval_loss(trainer, points),
         adapter_digest=digest_path(paths.ADAPTER),
     )
+
+
+def _eval_loss(trainer: AnswerTrainer, points: list[TrainingPoint]) -> float | None:
+    """The validation loss of the weights that are kept."""
+    measured = [point.eval_loss for point in points if point.eval_loss is not None]
+    if trainer.best.weights:
+        return trainer.best.loss
+    return measured[-1] if measured else None
+
+
+def find_checkpoints(params: Params, base: BaseRecord) -> Checkpoints:
+    """Where the trainer checkpoints of this training lie."""
+    data = {path.name: digest_path(path) for path in (paths.TRAIN_EXAMPLES, paths.VALIDATION_EXAMPLES)}
+    machine = f"{device().type}, {torch.get_num_threads()} threads, {params.compute.num_processes} processes"
+    return Checkpoints(state_folder(), build_key(params, data, base.digest, machine))
 
 
 def stored_dtype(folder: Path) -> torch.dtype:
@@ -125,7 +173,8 @@ def main() -> None:
     set_threads(params.compute)
     folder = base_folder(base)
     with tempfile.TemporaryDirectory() as scratch:
-        session = prepare(params, folder, examples, validation, Path(scratch))
+        checkpoints = find_checkpoints(params, base) if params.train.save_steps else None
+        session = prepare(params, folder, examples, validation, Path(scratch), checkpoints)
         trainer = session.trainer
         audited = audit(examples, trainer, base.chat_template_digest, folder)
         write_json(paths.SUPERVISION, audited)
@@ -134,12 +183,14 @@ def main() -> None:
         trained = sum(weight.numel() for weight in trainer.model.parameters() if weight.requires_grad)
         total = trainer.model.num_parameters()
         print(f"train: {len(examples)} examples; trainable weights {trained:,} of {total:,} ({trained / total:.2%})")
-        trainer.train()
+        session.run()
         save_trained(trainer.model, base.name, stored_dtype(folder), session.start, paths.ADAPTER)
     points = history(trainer.state.log_history)
     write_jsonl(paths.TRAIN_HISTORY, points)
     metrics = measure(trainer, params, points, audited)
     write_json(paths.TRAIN_METRICS, metrics)
+    if checkpoints is not None:
+        checkpoints.remove()
     print(f"train: {metrics.steps} steps, final loss {metrics.final_loss:.3f}, adapter {metrics.adapter_digest[:12]}")
 
 

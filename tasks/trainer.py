@@ -3,23 +3,27 @@
 Rows come labelled (`training_rows`), the model adapted (`adapters`); nothing of TRL's own preparation is left to guess.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from datasets import Dataset
 from peft.optimizers import create_loraplus_optimizer
-from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
+from safetensors.torch import load_file, save_file
+from transformers import PreTrainedTokenizerBase, PrinterCallback, Trainer
 from trl import SFTConfig, SFTTrainer, pack_dataset
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
+from tasks.models import resolve_dtype
 from tasks.params import Params
 from tasks.params_train import TrainParams
+from tasks.trainer_checkpoints import Checkpoints
 from tasks.training_rows import IGNORED
+from tasks.training_watch import BestWeights, Progress, put_back, trained_weights
 
 SCALED_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "output_multiplier", "lm_head_multiplier")
 """Configuration fields of models whose output layer is more than a product; their loss is left to TRL."""
+TRAINED = "trained.safetensors"
 Batch = dict[str, torch.Tensor]
 INSIDE_THE_LAYERS = {"LORA", "PEANUT", "IA3", "ADAPTION_PROMPT"}
 """Methods that live in the layers of the base, so that its parts can be called one by one."""
@@ -112,6 +116,34 @@ class AnswerTrainer(SFTTrainer):  # type: ignore[misc]  # trl is not typed
 
     loraplus_lr_ratio: float | None = None
     micro_batch_tokens: int | None = None
+    checkpoints: Checkpoints | None = None
+    best: BestWeights = BestWeights(patience=None, keeps=False)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:  # noqa: FBT001, FBT002
+        """The weights that are trained, by their names and in their own type: a checkpoint needs no more."""
+        if self.is_fsdp_enabled:
+            super().save_model(output_dir, _internal_call)
+        elif self.args.should_save:
+            folder = Path(output_dir or self.args.output_dir)
+            folder.mkdir(parents=True, exist_ok=True)
+            save_file(trained_weights(self.model), folder / TRAINED)
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: object) -> None:
+        Trainer._save_checkpoint(self, model, trial)  # noqa: SLF001  TRL's own writes a model card each time
+        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        self.accelerator.wait_for_everyone()
+        if self.checkpoints is not None and self.args.should_save:
+            self.best.save(folder)
+            self.checkpoints.seal(folder)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
+        """Put the trained weights back as they were: transformers would bring some back in another type."""
+        folder = Path(resume_from_checkpoint)
+        if self.is_fsdp_enabled:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        else:
+            put_back(self.model, load_file(folder / TRAINED))
+        self.best.load(folder)
 
     def create_optimizer(self, *rest: Any, **options: Any) -> torch.optim.Optimizer:
         """The optimizer of the parameters; with LoRA+ B learns `loraplus_lr_ratio` times as fast as A."""
@@ -174,28 +206,46 @@ class AnswerTrainer(SFTTrainer):  # type: ignore[misc]  # trl is not typed
 
 def build_trainer(
     model: torch.nn.Module,
-    config: SFTConfig,
     params: Params,
     rows: Rows,
     tokenizer: PreTrainedTokenizerBase,
-    *,
-    callbacks: Sequence[TrainerCallback] = (),
+    folder: Path,
+    checkpoints: Checkpoints | None,
 ) -> AnswerTrainer:
-    """The trainer over an adapted model, whose weights it leaves as they are: TRL would round them to bfloat16."""
+    """The trainer over an adapted model, whose weights it leaves as they are: TRL would round them to bfloat16.
+
+    Args:
+        model: of `adapters.adapt`.
+        params: of them, `train`, `lora` and `compute` are read.
+        rows: what is trained on and what is measured.
+        tokenizer: with a padding token.
+        folder: for what TRL writes where there are no checkpoints.
+        checkpoints: where trainer checkpoints go, or None.
+    """
+    train, evaluates = params.train, rows.validation is not None
     trained = {name: weight.detach().clone() for name, weight in model.named_parameters() if weight.requires_grad}
-    packs = params.train.packing
+    best = BestWeights(patience=train.early_stopping_patience, keeps=train.keep_best and evaluates)
+    config = build_training_config(
+        train, resolve_dtype(params.compute.dtype), checkpoints.folder if checkpoints else folder,
+        evaluates=evaluates, saves=checkpoints is not None,
+    )  # fmt: skip
+    examples_per_step = (
+        train.per_device_train_batch_size * train.gradient_accumulation_steps * params.compute.num_processes
+    )
     trainer = AnswerTrainer(
         model=model,
         args=config,
-        train_dataset=pack_dataset(rows.train, params.train.max_length, "bfd") if packs else rows.train,
+        train_dataset=pack_dataset(rows.train, train.max_length, "bfd") if train.packing else rows.train,
         eval_dataset=rows.validation,
         processing_class=tokenizer,
-        callbacks=list(callbacks),
+        callbacks=[Progress(examples_per_step), best],
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.micro_batch_tokens = params.train.micro_batch_tokens
+    trainer.best = best
+    trainer.checkpoints = checkpoints
+    trainer.micro_batch_tokens = train.micro_batch_tokens
     trainer.loraplus_lr_ratio = params.lora.loraplus_lr_ratio if params.lora else None
     for name, weight in trainer.model.named_parameters():
         if name in trained:
-            weight.data = trained[name]
+            weight.data = trained[name]  # in their own type again
     return trainer

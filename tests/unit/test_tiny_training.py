@@ -50,7 +50,7 @@ def train(folder: Path, name: str, **changed: object) -> SimpleNamespace:
     """Forty steps in `folder`, which holds the base; the points of its history and the adapter."""
     params = PARAMS.model_copy(update={"train": PARAMS.train.model_copy(update=SHORT | changed)})
     session = prepare(params, folder / "base", examples(), examples()[:2], folder / "scratch")
-    session.trainer.train()
+    session.run()
     save_trained(session.trainer.model, "tiny", torch.float32, session.start, folder / name)
     points = history(session.trainer.state.log_history)
     return SimpleNamespace(points=points, adapter=folder / name, digest=digest_path(folder / name))

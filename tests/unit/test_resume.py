@@ -1,0 +1,68 @@
+"""A training that was stopped carries on from its newest whole checkpoint and ends in the same bytes."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import TrainerCallback
+
+from tasks.adapters import save_trained
+from tasks.digests import digest_path
+from tasks.records import TrainingPoint
+from tasks.train import prepare
+from tasks.trainer_checkpoints import CheckpointKey, Checkpoints
+from tasks.training_watch import history
+from tests.method_matrix import CASES, Case
+from tests.unit.test_methods import ASKED
+from tests.unit.tiny_model import make_model, make_tokenizer
+
+STEPS = {
+    "max_steps": 12, "learning_rate": 0.02, "warmup_steps": 2, "logging_steps": 2, "save_steps": 4, "eval_steps": 3,
+    "per_device_train_batch_size": 2, "neftune_noise_alpha": 5.0,
+}  # fmt: skip
+KEY = CheckpointKey(data="d", parameters="p", base="b", code="c", libraries="l", machine="m")
+STOPPED = [case for case in CASES if case.name in {"qlora", "dora", "pissa", "loraplus", "full", "prefix_tuning"}]
+
+
+class Killed(Exception):
+    """Stands for the end of the process."""
+
+
+class Killer(TrainerCallback):  # type: ignore[misc]  # transformers is not typed enough
+    """Ends the training after a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, _args: Any, state: Any, _control: Any, **_: object) -> None:
+        if state.global_step == self.step:
+            raise Killed
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("resume") / "base"
+    make_model(hidden_size=64).save_pretrained(folder)
+    make_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def train(case: Case, base: Path, place: Path, killed_at: int | None = None) -> tuple[str, list[TrainingPoint]]:
+    """One training, or its part until it is killed; the digest of what it saved, and its history."""
+    checkpoints = Checkpoints(place / "state", KEY)
+    session = prepare(case.params(**STEPS), base, ASKED, ASKED[:2], place / "scratch", checkpoints)
+    if killed_at is not None:
+        session.trainer.add_callback(Killer(killed_at))
+    session.run()
+    save_trained(session.trainer.model, "base", torch.float32, session.start, place / "out")
+    return digest_path(place / "out"), history(session.trainer.state.log_history)
+
+
+@pytest.mark.parametrize("case", STOPPED, ids=lambda case: case.name)
+def test_a_killed_training_ends_in_the_same_bytes_and_the_same_history(case: Case, base: Path, tmp_path: Path) -> None:
+    whole = train(case, base, tmp_path / "whole")
+    for step in (3, 7, 11):
+        with pytest.raises(Killed):
+            train(case, base, tmp_path / "killed", killed_at=step)
+    assert train(case, base, tmp_path / "killed") == whole
