@@ -36,7 +36,7 @@ from tasks import paths
 from tasks.errors import EXIT_REFUSED, ParamsInvalid, TunegateError
 from tasks.files import read_json
 from tasks.params import Params, RunParams, load_params
-from tasks.paths import STATE_VARIABLE
+from tasks.paths import STATE, STATE_VARIABLE
 from tasks.records import Parity, Verdict
 
 RETRYABLE = frozenset({"Unavailable"})
@@ -211,7 +211,7 @@ def retrain(
         `Completed`, named Passed, Reached or Refused; a crash raises, after its record was committed.
     """
     home = Path(root)
-    os.environ[STATE_VARIABLE] = str(home / workspace.STATE)  # trainer checkpoints outlive this run's worktree
+    os.environ[STATE_VARIABLE] = str(home / STATE)  # trainer checkpoints outlive this run's worktree
     with workspace.lock(home):
         recover(home)
         text = None if params_file is None else Path(params_file).read_text(encoding="utf-8")

@@ -19,9 +19,8 @@ from pathlib import Path
 from flows.git import common_folder, git, identity, with_file
 from tasks.errors import WorkspaceBusy
 from tasks.files import write_text
-from tasks.paths import PARAMS
+from tasks.paths import PARAMS, STATE
 
-STATE = Path(".tunegate")
 WORKTREES = STATE / "worktrees"
 REPORTS = STATE / "reports"
 CURRENT = STATE / "current.json"

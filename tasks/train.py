@@ -19,6 +19,7 @@ from tasks.digests import digest_path
 from tasks.entry import run_stage
 from tasks.errors import ParamsInvalid
 from tasks.files import need_disk, read_json, write_json, write_jsonl
+from tasks.launch import launch, quiet_unless_first, rank
 from tasks.models import base_folder, device, dtype_name, load_base, load_tokenizer, resolve_dtype, set_threads
 from tasks.params import Params, load_params
 from tasks.params_checks import impossible_without_cuda, outside_usual_ranges
@@ -54,10 +55,11 @@ class Session:
         if trainer.checkpoints is not None:
             trained = sum(weight.numel() for weight in trainer.model.parameters() if weight.requires_grad)
             need_disk(trainer.checkpoints.folder, (KEPT + 1) * CHECKPOINT_BYTES_PER_WEIGHT * trained)
-            trainer.checkpoints.prepare()
-            for line in trainer.checkpoints.others():
-                print(f"train: {line}")
-            resumed = trainer.checkpoints.newest_valid()
+            with trainer.accelerator.main_process_first():  # the others find nothing left to remove
+                trainer.checkpoints.prepare()
+                for line in trainer.checkpoints.others():
+                    print(f"train: {line}")
+                resumed = trainer.checkpoints.newest_valid()
         if resumed is not None:
             print(f"train: carries on from {resumed.name.replace('-', ' of step ')}", flush=True)
         trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
@@ -160,6 +162,11 @@ def set_determinism() -> None:
 def main() -> None:
     """Train what the parameters name on the approved splits."""
     params = load_params()
+    if params.compute.num_processes > 1 and rank() is None:
+        set_threads(params.compute)
+        launch("tasks.train", params.compute.num_processes, torch.get_num_threads())
+        return
+    quiet_unless_first()
     require_approval(paths.DATA_APPROVAL, paths.SPLIT, "run `dvc repro validate`")
     base = read_json(paths.BASE_RECORD, BaseRecord)
     need_disk(paths.TRAIN, ADAPTER_DISK_BYTES)
@@ -177,13 +184,16 @@ def main() -> None:
         session = prepare(params, folder, examples, validation, Path(scratch), checkpoints)
         trainer = session.trainer
         audited = audit(examples, trainer, base.chat_template_digest, folder)
-        write_json(paths.SUPERVISION, audited)
+        if trainer.accelerator.is_main_process:
+            write_json(paths.SUPERVISION, audited)
         print_audit(audited)
         require_sound(audited)
         trained = sum(weight.numel() for weight in trainer.model.parameters() if weight.requires_grad)
         total = trainer.model.num_parameters()
         print(f"train: {len(examples)} examples; trainable weights {trained:,} of {total:,} ({trained / total:.2%})")
         session.run()
+        if not trainer.accelerator.is_main_process:
+            return
         save_trained(trainer.model, base.name, stored_dtype(folder), session.start, paths.ADAPTER)
     points = history(trainer.state.log_history)
     write_jsonl(paths.TRAIN_HISTORY, points)

@@ -1,0 +1,42 @@
+"""Two processes train what one does: the same data in the same order, and a failure of one is the stage's."""
+
+from pathlib import Path
+
+import pytest
+
+from tasks import paths
+from tasks.files import read_json, read_jsonl
+from tasks.launch import RankFailed, launch
+from tasks.records import TrainingPoint, TrainMetrics
+from tests.tiny_workspace import make_workspace, start_training, train, write_params
+
+
+def losses(root: Path) -> list[float]:
+    points = read_jsonl(root / paths.TRAIN_HISTORY, TrainingPoint)
+    return [point.loss for point in points if point.loss is not None]
+
+
+def test_two_ranks_learn_what_one_rank_learns_with_twice_the_accumulation(tmp_path: Path) -> None:
+    alone = make_workspace(tmp_path / "alone", train={"gradient_accumulation_steps": 2})
+    both = make_workspace(tmp_path / "both", compute={"num_processes": 2})
+    train(alone)
+    output = train(both)
+    assert output.count("train: step 12/12  loss") == 1
+    assert losses(both) == pytest.approx(losses(alone), abs=2e-4)
+    assert read_json(both / paths.TRAIN_METRICS, TrainMetrics).steps == 12
+
+
+@pytest.mark.slow
+def test_what_a_rank_says_of_its_failure_is_what_the_stage_says(tmp_path: Path) -> None:
+    root = make_workspace(tmp_path / "w", compute={"num_processes": 2})
+    write_params(root, train={"optim": "paged_adamw_32bit"}, compute={"num_processes": 2})
+    child = start_training(root)
+    output, _ = child.communicate(timeout=300)
+    assert child.returncode == 2
+    assert "without CUDA take adamw_torch" in output.splitlines()[-1]
+
+
+def test_a_rank_that_dies_without_a_word_is_told_with_the_next_move(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    with pytest.raises(RankFailed, match="no word of its own"):
+        launch("tasks.no_such_module", 1, 1)
