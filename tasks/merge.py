@@ -40,6 +40,14 @@ DISK_FACTOR = 1.2
 MERGEABLE = {"LORA", "PEANUT", "IA3"}
 
 
+def is_mergeable(trained: Path) -> bool:
+    """Whether what training wrote can be one model with the base."""
+    if is_whole_model(trained):
+        return True
+    config = json.loads((trained / "adapter_config.json").read_text(encoding="utf-8"))
+    return config["peft_type"] in MERGEABLE
+
+
 def merge_weights(
     base: Path, adapter: Path, quantization: QuantizationParams | None, dtype: torch.dtype
 ) -> PreTrainedModel:
@@ -50,14 +58,13 @@ def merge_weights(
     """
     if is_whole_model(adapter):
         return load_plain(adapter, dtype)
-    model = load_base(base, quantization, torch.float32)
-    attached = attach_adapter(model if quantization is None else model.dequantize().float(), adapter)
-    kind = attached.peft_config["default"].peft_type.value
-    if kind not in MERGEABLE:
+    if not is_mergeable(adapter):
         raise MergeRefused(
-            f"{adapter}: what {kind} learned cannot be merged into weights; take train.method lora or qlora, or "
+            f"{adapter}: what this method learned cannot be merged into weights; take train.method lora or qlora, or "
             "adapter with peft_type PEANUT or IA3, to release a merged model"
         )
+    model = load_base(base, quantization, torch.float32)
+    attached = attach_adapter(model if quantization is None else model.dequantize().float(), adapter)
     merged: PreTrainedModel = attached.merge_and_unload(safe_merge=True)
     return merged.to(dtype)
 

@@ -134,6 +134,12 @@ class Checkpoints:
             for _, folder, changed in sorted(found)[:KEPT]
         ]
 
+    def drop_after(self, step: int) -> None:
+        """Remove the checkpoints of later steps."""
+        for later, folder in list(self._steps()):
+            if later > step:
+                shutil.rmtree(folder)
+
     def remove(self) -> None:
         """Remove them all: the training is done."""
         shutil.rmtree(self.folder, ignore_errors=True)
