@@ -79,14 +79,23 @@ def run(
 
 
 @app.command()
-def plan(*, params_file: ParamsFile = None) -> None:
+def plan(
+    *,
+    params_file: ParamsFile = None,
+    rehearse: Annotated[
+        bool, typer.Option("--rehearse", help="Do every late step once: train, resume, merge, evaluate, write.")
+    ] = False,
+) -> None:
     """Check the parameters and show which stages would run, and why.
 
-    Example: [bold]tunegate plan[/bold]; [bold]tunegate plan --params other.yaml[/bold]
+    Example: [bold]tunegate plan[/bold]; [bold]tunegate plan --params other.yaml[/bold];
+    [bold]tunegate plan --rehearse[/bold] takes two training steps on the longest examples, and all that follows
     """
-    from flows.commands import plan_command  # noqa: PLC0415
+    from flows.commands import plan_command, rehearse_command  # noqa: PLC0415
 
     plan_command(Path.cwd(), params_file)
+    if rehearse:
+        rehearse_command(Path.cwd(), params_file)
 
 
 @app.command()

@@ -134,6 +134,16 @@ def plan_command(start: Path, params_file: Path | None = None) -> None:
         Console(soft_wrap=True).print("a stage that an earlier run computed from the same inputs is restored, not run")
 
 
+def rehearse_command(start: Path, params_file: Path | None = None) -> None:
+    """Do every late step once, and say how each went."""
+    from flows.rehearsal import rehearse  # noqa: PLC0415
+
+    root = repository_root(start)
+    params = check_input(root, release=True, params_file=params_file)
+    text = None if params_file is None else params_file.read_text(encoding="utf-8")
+    rehearse(root, params, text, display.PlainDisplay())
+
+
 def status_command(start: Path) -> None:
     """What is going on here."""
     root, console = repository_root(start), Console(soft_wrap=True)

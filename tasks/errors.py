@@ -41,6 +41,10 @@ class TrainingInvalid(TunegateError):
     """Training cannot mean what it should: nothing is supervised, the loss is not finite, the adapter starts wrong."""
 
 
+class RehearsalFailed(TunegateError):
+    """A step that comes late in the line does not work; better now than after the training."""
+
+
 class DiskFull(TunegateError):
     """There is no room for what a stage is about to write."""
 

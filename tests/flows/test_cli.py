@@ -16,9 +16,11 @@ from flows import cli, registry, workspace
 from flows.commands import exits_on_sigterm
 from flows.git import git
 from flows.record import commit_record, run_folder
+from flows.rehearsal import check_target
 from flows.reporting import write_report
 from flows.run_record import RunRecord, parse_run_record
-from tasks.errors import NotApproved
+from tasks.errors import NotApproved, PublishFailed
+from tasks.params import load_params
 from tests.flows.fake_run import passed_record, refused_record
 from tests.flows.tiny_line import ROOT
 
@@ -175,6 +177,15 @@ def test_plan_says_which_stages_would_run_and_why(at_home: Path) -> None:
     assert "HuggingFaceTB/SmolLM2-135M-Instruct, qlora, 2 source(s)" in said
     for stage in ("ingest", "gate", "merge"):
         assert next(line for line in said.splitlines() if f" {stage} " in line).split()[3] == "run"
+
+
+def test_a_target_that_cannot_be_written_to_is_told_and_one_that_can_keeps_nothing(tmp_path: Path) -> None:
+    release = load_params(ROOT / "params.yaml").release
+    check_target(tmp_path, release)
+    assert list((tmp_path / release.folder).iterdir()) == []
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(PublishFailed, match=r"file/models: cannot be written to \(Not a directory\)"):
+        check_target(tmp_path, release.model_copy(update={"folder": "file/models"}))
 
 
 @pytest.mark.parametrize("command", ["run", "plan"])
