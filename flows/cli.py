@@ -71,7 +71,8 @@ def run(
 
     Example: [bold]tunegate run[/bold]; [bold]tunegate run --no-release[/bold] stops before publishing;
     [bold]tunegate run --until validate --params other.yaml[/bold] prepares and checks the data alone.
-    Exit codes: 0 passed, or reached the stage asked for; 2 the input is wrong; 3 refused.
+    Exit codes: 0 passed, or reached the stage asked for; 2 the input is wrong; 3 refused; 130 and 143 stopped from
+    outside, by ^C or SIGTERM.
     """
     from flows.commands import run_command  # noqa: PLC0415  prefect takes seconds
 

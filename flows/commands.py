@@ -42,17 +42,23 @@ def run_command(start: Path, *, release: bool, until: str | None = None, params_
         raise WorkspaceBusy(f"{root}: another run holds this workspace ({holder}); see `tunegate status`")
     for name, value in PREFECT_SETTINGS.items():
         os.environ.setdefault(name, value)
-    from flows.retrain import StageStopped, retrain  # noqa: PLC0415  prefect takes seconds
-
     run_id = workspace.new_run_id(datetime.now(UTC))
-    with exits_on_sigterm(), display.shown() as shown:
-        shown.note(f"run {run_id}: starting Prefect")
-        try:
-            file = None if params_file is None else str((start / params_file).resolve())
-            retrain(str(root), run_id, release=release, until=until, params_file=file, return_state=True).result()
-        except StageStopped as stopped:
-            print_end(read_run(root, run_id), root)
-            return stopped.run.exit_code if stopped.run.exit_code in {2, EXIT_REFUSED} else 1
+    file = None if params_file is None else str((start / params_file).resolve())
+    try:
+        with exits_on_sigterm(), display.shown() as shown:
+            shown.note(f"run {run_id}: starting Prefect")
+            from flows.retrain import StageStopped, retrain  # noqa: PLC0415  prefect takes seconds
+            from flows.temporary_server import start_temporary_server  # noqa: PLC0415
+
+            start_temporary_server()
+            try:
+                retrain(str(root), run_id, release=release, until=until, params_file=file, return_state=True).result()
+            except StageStopped as stopped:
+                print_end(read_run(root, run_id), root)
+                return stopped.run.exit_code if stopped.run.exit_code in {2, EXIT_REFUSED} else 1
+    except (KeyboardInterrupt, SystemExit) as stop:
+        print_stopped(root, run_id)
+        return 128 + (signal.SIGTERM if isinstance(stop, SystemExit) else signal.SIGINT)
     record = read_run(root, run_id)
     print_end(record, root)
     return 0 if record.status in {"passed", "reached"} else EXIT_REFUSED
@@ -74,6 +80,15 @@ def exits_on_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def print_stopped(root: Path, run_id: str) -> None:
+    """One line of a run that somebody stopped, and where its record is."""
+    try:
+        line = f"{read_run(root, run_id).status}: stopped from outside; record: tunegate audit show {run_id}"
+    except RunNotFound:
+        line = "cancelled: stopped from outside before the run began; there is no record"
+    Console(soft_wrap=True).print(Text(line, style=STYLES["cancelled"]))
 
 
 def print_end(record: RunRecord, root: Path) -> None:

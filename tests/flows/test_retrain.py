@@ -307,10 +307,12 @@ def test_a_run_that_is_stopped_leaves_no_child_and_is_on_record_as_cancelled(
         assert running.stdout is not None
         pid = int(next(line for line in running.stdout if " pid " in line).split()[-1])
         running.send_signal(stop)
+        last = running.stdout.read().splitlines()[-1]
         running.wait(60)
     record = read_runs(short_line)[0]
     assert gone(pid)
-    assert running.returncode != 0
+    assert running.returncode == 128 + stop
+    assert last == f"cancelled: stopped from outside; record: tunegate audit show {record.run_id}"
     assert record.status == "cancelled"
     assert outcomes(record) == {"ingest": "cancelled", "gate": "not_run", "merge": "not_run"}
     assert is_clean(short_line)
