@@ -23,6 +23,7 @@ from flows.rows import FlowBar, ledger_bars
 from flows.run_record import Model, ScoreLine, StageOutcome, StageRecord
 from flows.wording import seconds, share
 from tasks.records import DataSummary, TrainingPoint
+from tasks.training_warnings import best_point
 
 INK, MUTED, GRID, SURFACE = "#010101", "#010102", "#010103", "#010104"
 BASE, CANDIDATE, CHAMPION = "#010105", "#010106", "#010107"
@@ -128,36 +129,58 @@ def _paint_interval(axes: Axes, row: int, line: ScoreLine) -> None:
 
 
 def plot_losses(points: Sequence[TrainingPoint], width: int) -> str:
-    """Training loss as a line and validation loss as diamonds, over optimizer steps."""
+    """Training loss as a line and validation loss as diamonds, over optimizer steps; the best one has a ring."""
+    best = best_point(points)
 
     def paint(figure: Figure) -> None:
         axes = _axes(figure, width, 240, (44, 42, width - 66, 166))
         _curve(axes, [(p.step, p.loss) for p in points], Curve("training loss", CANDIDATE, "-", ""))
         _curve(axes, [(p.step, p.eval_loss) for p in points], Curve("validation loss", CHAMPION, "--", "D"))
-        axes.set_ylim(bottom=0)
-        axes.set_xlabel("step", loc="right")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-        _grid(axes, "y")
+        if best is not None and best.eval_loss is not None:
+            _ring(axes, best.step, best.eval_loss)
+        _over_steps(axes)
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, frameon=False, fontsize=11, borderaxespad=0)
 
     return draw("Training and validation loss by step", width, 240, paint)
 
 
+def _ring(axes: Axes, step: int, value: float) -> None:
+    """Mark the best point, and write its value above it, on the side that has room."""
+    axes.plot([step], [value], "o", color=CHAMPION, markersize=14, mfc="none", mew=1.6, clip_on=False)
+    is_right = step > sum(axes.get_xlim()) / 2
+    axes.text(
+        step, value, f"best {value:.3f}, step {step}", color=CHAMPION, fontsize=11, ha="right" if is_right else "left",
+        transform=_shifted(axes, axes.transData, 8 if is_right else -8, 14), clip_on=False,
+    )  # fmt: skip
+
+
 def plot_learning_rate(points: Sequence[TrainingPoint], width: int) -> str:
     """The learning rate over optimizer steps."""
+    return _small_curve("learning rate", [(p.step, p.learning_rate) for p in points], width)
 
+
+def plot_grad_norm(points: Sequence[TrainingPoint], width: int) -> str:
+    """The gradient norm over optimizer steps, before it is clipped."""
+    return _small_curve("gradient norm", [(p.step, p.grad_norm) for p in points], width)
+
+
+def _small_curve(name: str, pairs: Sequence[tuple[int, float | None]], width: int) -> str:
     def paint(figure: Figure) -> None:
         axes = _axes(figure, width, 150, (60, 42, width - 82, 84))
-        _curve(axes, [(p.step, p.learning_rate) for p in points], Curve("learning rate", INK, "-", ""))
-        axes.set_ylim(bottom=0)
-        axes.set_xlabel("step", loc="right")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+        _curve(axes, pairs, Curve(name, INK, "-", ""))
+        _over_steps(axes)
         axes.yaxis.set_major_locator(MaxNLocator(nbins=3))
         axes.yaxis.set_major_formatter(lambda value, _position: f"{value:g}")
-        _grid(axes, "y")
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), frameon=False, fontsize=11, borderaxespad=0)
 
-    return draw("Learning rate by step", width, 150, paint)
+    return draw(f"{name.capitalize()} by step", width, 150, paint)
+
+
+def _over_steps(axes: Axes) -> None:
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("step", loc="right")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    _grid(axes, "y")
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ SHOWN_BROKEN_ROWS = 20
 DOCS_LINK = "data_docs/index.html"
 """Data Docs are kept beside the page where the user finds it; the committed page only links to them."""
 ALARM = "alarm:"
-WIDE, NARROW = 840, 330
+WIDE, HALF, NARROW = 840, 410, 330
 PROFILED = {"tokens": "Rows by length in tokens", "source": "Rows by source", "completion": "Rows by answer"}
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -111,7 +111,8 @@ def pictures(record: RunRecord, evidence: Evidence, summaries: list[DataSummary]
         drawn["scores"] = _picture(lambda width: plots.plot_scores(record.scores, floors(record.verdict), width))
     if history:
         drawn["losses"] = _picture(lambda width: plots.plot_losses(history, width))
-        drawn["learning_rate"] = _picture(lambda width: plots.plot_learning_rate(history, width))
+        drawn["learning_rate"] = _picture(lambda width: plots.plot_learning_rate(history, width), HALF)
+        drawn["grad_norm"] = _picture(lambda width: plots.plot_grad_norm(history, width), HALF)
     if summaries:
         drawn["ledger"] = _picture(lambda width: plots.plot_ledger(summaries, width))
     if evidence.profile.value is not None:
@@ -128,8 +129,8 @@ def _share_picture(column: str, shares: dict[str, float], champion: DataProfile 
     return _picture(lambda width: plots.plot_shares(PROFILED[column], shares, theirs, width))
 
 
-def _picture(plot: "plots.Plot") -> Picture:
-    return Picture(Markup(plot(WIDE)), Markup(plot(NARROW)))  # noqa: S704  our own SVG; matplotlib escapes its texts
+def _picture(plot: "plots.Plot", wide: int = WIDE) -> Picture:
+    return Picture(Markup(plot(wide)), Markup(plot(NARROW)))  # noqa: S704  our own SVG; matplotlib escapes its texts
 
 
 def floors(verdict: Verdict | None) -> dict[tuple[str, str], float]:

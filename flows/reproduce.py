@@ -1,7 +1,7 @@
 """The only caller of dvc: one `dvc repro --single-item` a stage, its lines handed on live, its whole group stopped.
 
 A stage that fails makes dvc exit with 255 whatever the stage's own code was, so a stage writes its outcome to a file
-that this module names to it.
+that this module names to it; a training writes its pace to another.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -26,7 +26,10 @@ import psutil
 from flows.run_record import StageOutcome
 from tasks.entry import OUTCOME_VARIABLE
 from tasks.errors import EXIT_REFUSED, TunegateError, WorkspaceBusy, WorkspaceInvalid
+from tasks.files import read_json
+from tasks.paths import PACE_VARIABLE
 from tasks.quiet import QUIET
+from tasks.records import Pace
 from tasks.yaml_files import read_yaml
 
 GRACE_SECONDS = 10.0
@@ -58,13 +61,17 @@ class Stage:
 
 @dataclass(frozen=True)
 class StageRun:
-    """How one stage went; `kind` is the class of the error it ended in, empty when it succeeded."""
+    """How one stage went; `kind` is the class of the error it ended in, empty when it succeeded.
+
+    `pace` is what a training told of its speed.
+    """
 
     outcome: StageOutcome
     seconds: float
     exit_code: int | None
     kind: str
     message: str
+    pace: Pace | None = None
 
 
 class StageTimeout(TunegateError):
@@ -146,13 +153,15 @@ def reproduce_stage(root: Path, stage: str, timeout_seconds: float, on_line: Cal
         StageTimeout: the time was up.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        outcome_path = Path(scratch) / "outcome.json"
+        outcome_path, pace_path = Path(scratch) / "outcome.json", Path(scratch) / "pace.json"
+        told = {OUTCOME_VARIABLE: str(outcome_path), PACE_VARIABLE: str(pace_path)}
         command = [sys.executable, "-m", "dvc", "repro", "--single-item", stage]
         started = time.monotonic()
         said: list[str] = []
-        for line in run_lines(command, root, {OUTCOME_VARIABLE: str(outcome_path)}, timeout_seconds):
+        for line in run_lines(command, root, told, timeout_seconds):
             if isinstance(line, int):
-                return _judge(stage, line, said, time.monotonic() - started, outcome_path)
+                run = _judge(stage, line, said, time.monotonic() - started, outcome_path)
+                return replace(run, pace=read_json(pace_path, Pace) if pace_path.exists() else None)
             said.append(line)
             if line.strip() and not line.strip().startswith(NOISE):
                 on_line(line)

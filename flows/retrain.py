@@ -37,7 +37,7 @@ from tasks.errors import EXIT_REFUSED, ParamsInvalid, TunegateError
 from tasks.files import read_json
 from tasks.params import Params, RunParams, load_params
 from tasks.paths import STATE, STATE_VARIABLE
-from tasks.records import Parity, Verdict
+from tasks.records import Pace, Parity, Verdict
 
 RETRYABLE = frozenset({"Unavailable"})
 LAST_BEFORE_RELEASE = "gate"
@@ -83,7 +83,7 @@ def reproduce(worktree: str, stage: str, timeout_seconds: int, *, is_current: bo
         logger.info("nothing changed")
         shown.started(stage)
         shown.ended(stage, "unchanged", 0.0)
-        return {"outcome": "unchanged", "seconds": 0.0, "exit_code": 0}
+        return {"outcome": "unchanged", "seconds": 0.0, "exit_code": 0, "pace": None}
 
     def on_line(line: str) -> None:
         logger.info(line)
@@ -99,7 +99,8 @@ def reproduce(worktree: str, stage: str, timeout_seconds: int, *, is_current: bo
     shown.ended(stage, run.outcome, run.seconds)
     if run.outcome in {"refused", "failed"}:
         raise StageStopped(stage, run)
-    return {"outcome": run.outcome, "seconds": run.seconds, "exit_code": run.exit_code}
+    pace = None if run.pace is None else run.pace.model_dump()
+    return {"outcome": run.outcome, "seconds": run.seconds, "exit_code": run.exit_code, "pace": pace}
 
 
 def run_stage(place: RunPlace, stage: Stage, options: RunParams, progress: Progress, *, is_current: bool) -> None:
@@ -127,7 +128,9 @@ def run_stage(place: RunPlace, stage: Stage, options: RunParams, progress: Progr
         seconds = time.monotonic() - started
         progress.stages.append(_stage_record(place, stage, "cancelled", seconds, None, "stopped while it ran"))
         raise
-    progress.stages.append(_stage_record(place, stage, done["outcome"], done["seconds"], done["exit_code"], ""))
+    ended = _stage_record(place, stage, done["outcome"], done["seconds"], done["exit_code"], "")
+    pace = None if done["pace"] is None else Pace.model_validate(done["pace"])
+    progress.stages.append(ended.model_copy(update={"pace": pace}))
 
 
 def _stage_record(

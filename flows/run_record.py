@@ -6,7 +6,7 @@ from pydantic import Field, FiniteFloat, JsonValue
 
 from tasks.approvals import Approval
 from tasks.files import parse_json
-from tasks.records import Parity, Record, Verdict
+from tasks.records import Pace, Parity, Record, Verdict
 
 RunStatus = Literal["passed", "reached", "refused", "crashed", "cancelled"]
 """`reached` is a run that was asked to go to a stage and no further: nothing was judged as a whole or released."""
@@ -21,7 +21,8 @@ class StageRecord(Record):
     """What one stage did in this run.
 
     `restored` outputs came from the run cache, `unchanged` ones lay in the workspace already; `seconds` is wall time,
-    `output_digests` maps each output's path to its digest, `message` is the last word of a stage that did not succeed.
+    `output_digests` maps each output's path to its digest, `message` is the last word of a stage that did not succeed,
+    `pace` is that of a training that was executed.
     """
 
     name: str
@@ -30,6 +31,7 @@ class StageRecord(Record):
     exit_code: int | None
     output_digests: dict[str, str]
     message: str
+    pace: Pace | None = None
 
 
 class ScoreLine(Record):

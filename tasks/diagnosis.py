@@ -1,15 +1,13 @@
 """Why a candidate was refused and what to try: each advice from measured evidence, never from an exit code.
 
 The failure modes are those that the literature on LoRA names: rank too low, rank too high, wrong target modules, noisy
-data, forgetting, nothing learned.
+data, forgetting, nothing learned. What the training's curves show is in its metrics already (`training_warnings`).
 """
 
 from collections.abc import Iterator, Sequence
 
 from tasks.records import Evaluation, TrainingPoint, TrainMetrics, Verdict
 
-OVERFIT_RISE = 0.05
-BARELY_LEARNED = 0.9
 HIGH_LOSS = 1.0
 
 
@@ -21,7 +19,7 @@ def diagnose(
         yield "evidence is missing: mend the evaluation before changing the training"
         return
     yield from _forgetting(verdict)
-    yield from _learning(points, metrics)
+    yield from _learning(metrics)
     yield from _fit_without_transfer(verdict, points, base, candidate)
 
 
@@ -34,21 +32,10 @@ def _forgetting(verdict: Verdict) -> Iterator[str]:
             )
 
 
-def _learning(points: Sequence[TrainingPoint], metrics: TrainMetrics) -> Iterator[str]:
-    losses = [point.loss for point in points if point.loss is not None]
-    if losses and losses[-1] > BARELY_LEARNED * losses[0]:
-        yield (
-            f"the training loss hardly fell ({losses[0]:.2f} to {losses[-1]:.2f} in {metrics.steps} steps): raise "
-            "train.learning_rate within 1e-4 to 1e-3, add target modules, or train longer"
-        )
-    elif losses and losses[-1] > HIGH_LOSS:
-        yield f"the training loss is still {losses[-1]:.2f}: raise lora.r to 16 or 32, or train longer"
-    eval_losses = [point.eval_loss for point in points if point.eval_loss is not None]
-    if len(eval_losses) > 1 and eval_losses[-1] > min(eval_losses) + OVERFIT_RISE:
-        yield (
-            f"overfitting: the validation loss rose from {min(eval_losses):.2f} to {eval_losses[-1]:.2f}; lower "
-            "lora.r, add lora.lora_dropout (0.05 to 0.1) or train fewer epochs"
-        )
+def _learning(metrics: TrainMetrics) -> Iterator[str]:
+    yield from metrics.notes
+    if not metrics.notes and metrics.final_loss > HIGH_LOSS:
+        yield f"the training loss is still {metrics.final_loss:.2f}: raise lora.r to 16 or 32, or train longer"
 
 
 def _fit_without_transfer(

@@ -1,5 +1,6 @@
 """Files appear whole: everything is written beside its place and renamed into it; what is read is parsed at once."""
 
+import glob
 import gzip
 import json
 import os
@@ -18,19 +19,40 @@ Record = TypeVar("Record", bound=BaseModel)
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Yield a partial path to write to, a file or a folder; on success it becomes `path`, on failure it is removed."""
+    """Yield a partial path to write to, a file or a folder; on success it becomes `path`, on failure it is removed.
+
+    What a process that was killed has left of the same path is removed too.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        if not _is_alive(left.name.split(".")[-2]):
+            _remove(left)
     try:
         yield partial
         if path.is_dir():
             shutil.rmtree(path)  # a folder cannot be renamed over another
         partial.replace(path)
     finally:
-        if partial.is_dir():
-            shutil.rmtree(partial)
-        else:
-            partial.unlink(missing_ok=True)
+        _remove(partial)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _is_alive(pid: str) -> bool:
+    """Whether a process of that number is there; whoever wrote a partial file and is gone was killed."""
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, ValueError, OverflowError):
+        return True
+    return True
 
 
 def write_text(path: Path, text: str) -> None:

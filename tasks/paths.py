@@ -5,6 +5,8 @@ from pathlib import Path
 STATE = Path(".tunegate")
 STATE_VARIABLE = "TUNEGATE_STATE"
 """Names the state folder of the user's workspace to a stage that runs in a worktree."""
+PACE_VARIABLE = "TUNEGATE_PACE"
+"""Names the file outside the workspace that a training leaves its `records.Pace` in."""
 
 PARAMS = Path("params.yaml")
 SOURCES = Path("data/sources")
@@ -37,6 +39,7 @@ TRAIN = Path("data/train")
 ADAPTER = TRAIN / "adapter"
 TRAIN_METRICS = TRAIN / "metrics.json"
 TRAIN_HISTORY = TRAIN / "history.jsonl"
+TRAIN_CURVES = TRAIN / "curves"
 SUPERVISION = TRAIN / "supervision.json"
 
 EVALS = Path("tasks/evals")

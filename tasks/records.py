@@ -3,7 +3,7 @@
 import json
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, FiniteFloat
 
 Partition = Literal["train", "validation", "test"]
 
@@ -204,7 +204,11 @@ class TrainingPoint(Record):
 
 
 class TrainMetrics(Record):
-    """What training did, without clocks: the same run gives the same file."""
+    """What training did, without clocks: the same run gives the same file.
+
+    `eval_loss` is the validation loss of the weights that were saved, `best_step` where the least one was measured,
+    `notes` are the warnings of `training_warnings`.
+    """
 
     method: str
     compute_dtype: str
@@ -220,6 +224,24 @@ class TrainMetrics(Record):
     final_loss: float
     eval_loss: float | None
     adapter_digest: str
+    best_step: int | None = None
+    best_eval_loss: float | None = None
+    stopped_early: bool = False
+    notes: tuple[str, ...] = ()
+
+
+class Pace(Record):
+    """How fast a training went, by the clock: it differs from run to run, so it is in the run record, in no output.
+
+    Of a training that was carried on, the part after that. `memory_gb` is the most that was seen at a logged step: on a
+    GPU allocated, on a CPU resident.
+    """
+
+    steps: int
+    seconds: FiniteFloat
+    examples_per_second: FiniteFloat
+    tokens_per_second: FiniteFloat
+    memory_gb: FiniteFloat
 
 
 class SupervisedExample(Record):

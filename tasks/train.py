@@ -1,4 +1,4 @@
-"""Stage `train`: approved splits and base -> data/train (adapter, metrics.json, history.jsonl, supervision.json).
+"""Stage `train`: approved splits and base -> data/train (adapter, metrics, history, curves, supervision.json).
 
 The parts: `training_rows` makes labels, `adapters` the method, `trainer` the loop, `supervision` looks at what carries
 loss before step one, `training_watch` while it goes. The seed is set before the adapter is drawn.
@@ -29,7 +29,8 @@ from tasks.tables import read_examples
 from tasks.trainer import AnswerTrainer, Rows, build_collator, build_trainer
 from tasks.trainer_checkpoints import KEPT, Checkpoints, build_key, state_folder
 from tasks.training_rows import build_rows
-from tasks.training_watch import history
+from tasks.training_warnings import best_point, training_warnings
+from tasks.training_watch import history, write_curves
 
 ADAPTER_DISK_BYTES = 200_000_000
 CHECKPOINT_BYTES_PER_WEIGHT = 16
@@ -112,6 +113,7 @@ def measure(
     """What training did, from the trainer after its last step."""
     weights = list(trainer.model.named_parameters())
     losses = [point.loss for point in points if point.loss is not None]
+    best = best_point(points)
     return TrainMetrics(
         method=params.train.method,
         compute_dtype=dtype_name(resolve_dtype(params.compute.dtype)),
@@ -127,15 +129,19 @@ def measure(
         final_loss=losses[-1],
         eval_loss=_eval_loss(trainer, points),
         adapter_digest=digest_path(paths.ADAPTER),
+        best_step=None if best is None else best.step,
+        best_eval_loss=None if best is None else best.eval_loss,
+        stopped_early=trainer.state.global_step < trainer.state.max_steps,
+        notes=training_warnings(points, params.train, params.lora),
     )
 
 
 def _eval_loss(trainer: AnswerTrainer, points: list[TrainingPoint]) -> float | None:
     """The validation loss of the weights that are kept."""
     measured = [point.eval_loss for point in points if point.eval_loss is not None]
-    if trainer.best.weights:
-        return trainer.best.loss
-    return measured[-1] if measured else None
+    if not measured:
+        return None
+    return min(measured) if trainer.best.weights else measured[-1]
 
 
 def find_checkpoints(params: Params, base: BaseRecord) -> Checkpoints:
@@ -197,8 +203,11 @@ def main() -> None:
         save_trained(trainer.model, base.name, stored_dtype(folder), session.start, paths.ADAPTER)
     points = history(trainer.state.log_history)
     write_jsonl(paths.TRAIN_HISTORY, points)
+    write_curves(paths.TRAIN_CURVES, points)
     metrics = measure(trainer, params, points, audited)
     write_json(paths.TRAIN_METRICS, metrics)
+    for warning in metrics.notes:
+        print(f"train: warning: {warning}")
     if checkpoints is not None:
         checkpoints.remove()
     print(f"train: {metrics.steps} steps, final loss {metrics.final_loss:.3f}, adapter {metrics.adapter_digest[:12]}")

@@ -18,6 +18,7 @@ from tasks.models import resolve_dtype
 from tasks.params import Params
 from tasks.params_train import TrainParams
 from tasks.trainer_checkpoints import Checkpoints
+from tasks.training_guards import Guards, check_step
 from tasks.training_rows import IGNORED
 from tasks.training_watch import BestWeights, Progress, put_back, trained_weights
 
@@ -60,6 +61,8 @@ def build_training_config(
         neftune_noise_alpha=train.neftune_noise_alpha,
         logging_steps=train.logging_steps,
         logging_first_step=True,
+        logging_nan_inf_filter=False,  # it would put a mean in the place of a loss that is not finite
+        include_num_input_tokens_seen="non_padding",
         eval_strategy="steps" if evaluates else "no",
         eval_steps=train.eval_steps,
         activation_checkpointing=train.activation_checkpointing,
@@ -167,7 +170,18 @@ class AnswerTrainer(SFTTrainer):  # type: ignore[misc]  # trl is not typed
         inputs: Batch,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
-        """The loss of one batch after its backward pass; one above `micro_batch_tokens` is worked on in portions."""
+        """The loss of one batch after its backward pass; one above `micro_batch_tokens` is worked on in portions.
+
+        Raises:
+            TrainingInvalid: no token of the step carries loss, or the loss is not finite.
+        """
+        loss = self._backward(model, inputs, num_items_in_batch)
+        check_step(self.state.global_step + 1, loss, num_items_in_batch, self.args.learning_rate)
+        return loss
+
+    def _backward(
+        self, model: torch.nn.Module, inputs: Batch, num_items_in_batch: torch.Tensor | int | None
+    ) -> torch.Tensor:
         is_split = self.micro_batch_tokens is not None and num_items_in_batch is not None
         if not is_split or "attention_mask" not in inputs or self.accelerator.num_processes > 1:
             whole: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
@@ -229,16 +243,13 @@ def build_trainer(
         train, resolve_dtype(params.compute.dtype), checkpoints.folder if checkpoints else folder,
         evaluates=evaluates, saves=checkpoints is not None,
     )  # fmt: skip
-    examples_per_step = (
-        train.per_device_train_batch_size * train.gradient_accumulation_steps * params.compute.num_processes
-    )
     trainer = AnswerTrainer(
         model=model,
         args=config,
         train_dataset=pack_dataset(rows.train, train.max_length, "bfd") if train.packing else rows.train,
         eval_dataset=rows.validation,
         processing_class=tokenizer,
-        callbacks=[Progress(examples_per_step), best],
+        callbacks=[Guards(), Progress(len(rows.train)), best],
     )
     trainer.remove_callback(PrinterCallback)
     trainer.best = best

@@ -12,7 +12,7 @@ from flows.run_record import ReleaseRecord, RunRecord, ScoreLine, StageRecord
 from tasks import paths
 from tasks.approvals import Approval
 from tasks.digests import digest_text
-from tasks.files import write_json, write_jsonl
+from tasks.files import write_json, write_jsonl, write_text
 from tasks.records import (
     Champion,
     Comparison,
@@ -22,6 +22,7 @@ from tasks.records import (
     DataSummary,
     ExpectationResult,
     LedgerEntry,
+    Pace,
     Parity,
     RuleResult,
     Sample,
@@ -64,6 +65,9 @@ TICKETS = (
 QUEUES = ("shipping", "billing", "technical", "privacy", "sales", "repair", "account", "returns")
 
 
+FAKE_PACE = Pace(steps=104, seconds=152.4, examples_per_second=5.61, tokens_per_second=367.2, memory_gb=1.93)
+
+
 def fake_digest(name: str) -> str:
     return digest_text(name)
 
@@ -83,6 +87,7 @@ def fake_stages(ended: int, outcome: str = "executed", message: str = "") -> tup
                     "exit_code": 0 if done else codes.get(outcome) if last else None,
                     "output_digests": {f"data/{name.replace('_', '/')}": fake_digest(name)} if done else {},
                     "message": message if last else "",
+                    "pace": FAKE_PACE if done and name == "train" else None,
                 }
             )
         )
@@ -241,6 +246,7 @@ def write_workspace(root: Path) -> None:
     write_json(root / paths.DATA_PROFILE, fake_profile(tokens=0.6))
     write_json(root / paths.TRAIN_METRICS, fake_metrics())
     write_jsonl(root / paths.TRAIN_HISTORY, fake_history())
+    write_text(root / paths.TRAIN_CURVES / "train.json", "[]\n")
     write_json(root / paths.SUPERVISION, fake_supervision())
     write_jsonl(root / paths.EVALUATE_BASE / paths.SAMPLES, fake_samples("base"))
     write_jsonl(root / paths.EVALUATE_CANDIDATE / paths.SAMPLES, fake_samples("candidate"))
@@ -318,7 +324,8 @@ def fake_metrics() -> TrainMetrics:
     return TrainMetrics(
         method="qlora", compute_dtype="bfloat16", device="cpu", threads=2, trainable_weights=4_884_480,
         all_weights=139_399_488, train_examples=827, validation_examples=78, train_tokens=54_120,
-        supervised_tokens=14_882, steps=104, final_loss=0.262, eval_loss=0.311, adapter_digest=fake_digest("adapter"),
+        supervised_tokens=14_882, steps=104, final_loss=0.262, eval_loss=0.292, adapter_digest=fake_digest("adapter"),
+        best_step=104, best_eval_loss=0.292,
     )  # fmt: skip
 
 
@@ -328,7 +335,9 @@ def fake_history() -> list[TrainingPoint]:
         loss = 0.25 + 3.1 * math.exp(-step / 14) + 0.05 * math.sin(1.7 * step) + 0.03 * math.sin(5.1 * step)
         rate = 5e-4 * (step / 6 if step < 6 else 0.5 * (1 + math.cos(math.pi * (step - 6) / 98)))
         points.append(
-            TrainingPoint(step=step, epoch=step / 104, loss=round(loss, 4), learning_rate=rate, grad_norm=1.0)
+            TrainingPoint(
+                step=step, epoch=step / 104, loss=round(loss, 4), learning_rate=rate, grad_norm=round(0.4 + loss, 4)
+            )
         )
         if step in {40, 80, 104}:
             points.append(

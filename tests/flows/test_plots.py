@@ -18,6 +18,7 @@ PLOTS: list[Callable[[int], str]] = [
     lambda width: plots.plot_losses(fake_history(), width),
     lambda width: plots.plot_losses([POINT], width),
     lambda width: plots.plot_learning_rate(fake_history(), width),
+    lambda width: plots.plot_grad_norm(fake_history(), width),
     lambda width: plots.plot_learning_rate([POINT.model_copy(update={"learning_rate": 0.0})], width),
     lambda width: plots.plot_ledger(fake_summaries(), width),
     lambda width: plots.plot_ledger([summary("ingest", 0, {})], width),
@@ -47,6 +48,12 @@ def test_a_plot_is_one_named_element_of_its_width_that_needs_nothing_else(
     assert "url(" not in svg
     assert "<style" not in svg
     assert svg == plot(width)
+
+
+def test_the_best_step_is_marked_with_its_loss_where_there_was_validation() -> None:
+    measured = [POINT.model_copy(update={"step": step, "eval_loss": loss}) for step, loss in ((1, 0.4), (2, 0.3))]
+    assert ">best 0.300, step 2<" in plots.plot_losses(measured, 840)
+    assert ">best" not in plots.plot_losses([POINT], 840)
 
 
 def test_the_bars_of_the_ledger_go_from_all_rows_to_the_partitions() -> None:

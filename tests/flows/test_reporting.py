@@ -179,6 +179,45 @@ def test_trainable_weights_are_shown_with_their_share(passed: str) -> None:
     assert "4,884,480 of 139,399,488" in text
 
 
+def test_the_curves_show_losses_learning_rate_and_gradient_norm(passed: str) -> None:
+    names = re.findall(r'aria-label="([^"]+)"', section(passed, "curves"))
+    assert names[::2] == ["Training and validation loss by step", "Learning rate by step", "Gradient norm by step"]
+    assert "best 0.292, step 104" in section(passed, "curves")
+    assert "Warning" not in section(passed, "curves")
+
+
+def test_warnings_of_the_training_stand_above_the_curves(tmp_path: Path) -> None:
+    write_workspace(tmp_path)
+    notes = ("overfitting: the training loss is near zero <b>", "the gradient norm exploded once")
+    write_json(tmp_path / paths.TRAIN_METRICS, fake_metrics().model_copy(update={"notes": notes}))
+    text = section(page(passed_record(), tmp_path, tmp_path), "curves")
+    assert "<strong>Warning:</strong> overfitting: the training loss is near zero &lt;b&gt;" in text
+    assert text.count("<strong>Warning:</strong>") == 2
+    assert text.index("exploded once") < text.index("<svg")
+
+
+def test_the_best_step_and_an_early_stop_are_told(passed: str, tmp_path: Path) -> None:
+    assert "Best step</dt><dd>104<small>validation loss 0.292" in section(passed, "training")
+    assert "stopped early" not in section(passed, "training")
+    write_workspace(tmp_path)
+    stopped = {"stopped_early": True, "best_step": None, "best_eval_loss": None, "eval_loss": None}
+    write_json(tmp_path / paths.TRAIN_METRICS, fake_metrics().model_copy(update=stopped))
+    text = section(page(passed_record(), tmp_path, tmp_path), "training")
+    assert "stopped early: the validation loss no longer fell" in text
+    assert "Best step" not in text
+
+
+def test_speed_and_memory_come_from_the_record_where_this_run_trained(
+    workspace: Path, passed: str, tmp_path: Path
+) -> None:
+    text = section(passed, "training")
+    assert "Speed</dt><dd>367 tokens/s<small>5.6 examples/s over 104 steps" in text
+    assert "Memory</dt><dd>1.9 GB" in text
+    record = passed_record()
+    stages = tuple(stage.model_copy(update={"pace": None}) for stage in record.stages)
+    assert "tokens/s" not in page(record.model_copy(update={"stages": stages}), workspace, tmp_path)
+
+
 def test_a_model_without_weights_divides_nothing(tmp_path: Path) -> None:
     write_workspace(tmp_path)
     empty: TrainMetrics = fake_metrics().model_copy(update={"trainable_weights": 0, "all_weights": 0})

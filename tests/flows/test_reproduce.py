@@ -9,6 +9,9 @@ import pytest
 
 from flows.reproduce import Stage, StageTimeout, StageUnknown, read_stages, reproduce_stage, stages_up_to, why_stale
 from tasks.errors import WorkspaceBusy, WorkspaceInvalid
+from tasks.files import dump_json
+from tasks.paths import PACE_VARIABLE
+from tasks.records import Pace
 from tests.flows.tiny_repo import make_repo, run, write_out
 
 SAYS_AND_SLEEPS = "import os, time; print('pid', os.getpid(), flush=True); time.sleep(60)\n"
@@ -48,6 +51,16 @@ def test_a_stage_is_executed_then_unchanged_then_restored_from_the_run_cache(tmp
 def test_the_lines_of_a_stage_are_handed_on(tmp_path: Path) -> None:
     root = make_repo(tmp_path / "repo", {"one": "print('step 1/2')\n" + write_out("one", "1")})
     assert "step 1/2" in reproduce(root, "one")[3]
+
+
+def test_the_pace_of_a_training_is_handed_on_and_no_other_stage_has_one(tmp_path: Path) -> None:
+    pace = Pace(steps=2, seconds=1.5, examples_per_second=8.0, tokens_per_second=90.0, memory_gb=0.5)
+    leaves = (
+        f"import os; from pathlib import Path; Path(os.environ[{PACE_VARIABLE!r}]).write_text({dump_json(pace)!r})\n"
+    )
+    root = make_repo(tmp_path / "repo", {"one": leaves + write_out("one", "1"), "two": write_out("two", "2")})
+    ended = [reproduce_stage(root, stage, 60, print) for stage in ("one", "two", "one")]
+    assert [run.pace for run in ended] == [pace, None, None]
 
 
 def test_a_refusal_keeps_its_exit_code_and_message_although_dvc_exits_with_255(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from flows.record import Progress, read_run, read_runs
 from flows.retrain import commit_record, retrain
 from flows.run_record import RunRecord
 from tasks.errors import WorkspaceBusy
+from tests.flows.fake_run import FAKE_PACE
 from tests.flows.test_reproduce import gone
 from tests.flows.tiny_line import ROOT, STAGES, let, let_gate_refuse
 from tests.flows.tiny_repo import commit
@@ -89,6 +90,14 @@ def test_a_passed_run_is_completed_and_named_passed(twice: SimpleNamespace) -> N
     state, record = twice.first
     assert (state.type.value, state.name, record.status) == ("COMPLETED", "Passed", "passed")
     assert outcomes(record) == dict.fromkeys(STAGES, "executed")
+
+
+def test_the_pace_of_the_training_is_on_record_where_it_ran(twice: SimpleNamespace) -> None:
+    first, second = (run[1].stage("train") for run in (twice.first, twice.second))
+    assert first is not None
+    assert first.pace == FAKE_PACE
+    assert second is not None
+    assert (second.outcome, second.pace) == ("unchanged", None)
 
 
 def test_the_record_lies_with_dvc_lock_report_and_scores_on_the_runs_branch(twice: SimpleNamespace) -> None:

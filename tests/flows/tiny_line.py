@@ -15,7 +15,7 @@ from tasks.files import write_json, write_text
 from tasks.records import BaseRecord, BenchmarkItem, Champion, Evaluation, Example, Fingerprint, Message, Parity, Score
 from tasks.tables import write_examples, write_records
 from tasks.yaml_files import read_yaml
-from tests.flows.fake_run import fake_metrics, fake_verdict, write_workspace
+from tests.flows.fake_run import FAKE_PACE, fake_metrics, fake_verdict, write_workspace
 from tests.flows.tiny_repo import DVC_CONFIG, commit, run
 
 ROOT = Path(__file__).parents[2]
@@ -24,13 +24,15 @@ STAGES = (
     *("evaluate_candidate", "gate", "merge"),
 )
 STAGE_SCRIPT = """\
-import runpy, shutil, sys
+import os, runpy, shutil, sys
 from pathlib import Path
 
 made = Path("made", sys.argv[1])
 if (made / "behave.py").exists():
     runpy.run_path(str(made / "behave.py"))
 shutil.copytree(made / "files", ".", dirs_exist_ok=True)
+if (made / "pace.json").exists():
+    shutil.copyfile(made / "pace.json", os.environ["TUNEGATE_PACE"])
 """
 BEHAVE = """\
 import sys
@@ -115,6 +117,7 @@ def _prepare(root: Path, *, is_short: bool) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             (whole / out).rename(target)
     shutil.rmtree(whole)
+    write_json(root / "made" / "train" / "pace.json", FAKE_PACE)
 
 
 def write_whole_line(root: Path) -> None:

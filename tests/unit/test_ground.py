@@ -146,3 +146,12 @@ def test_importing_the_stages_switches_telemetry_off_before_the_libraries_are_th
         [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == ["1", "false"]
+
+
+def test_what_a_killed_process_left_half_written_goes_with_the_next_write(tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    (tmp_path / f".notes.txt.{gone.pid}.partial").mkdir()
+    (tmp_path / f".notes.txt.{os.getppid()}.partial").write_text("still being written", encoding="utf-8")
+    write_text(tmp_path / "notes.txt", "whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f".notes.txt.{os.getppid()}.partial", "notes.txt"]

@@ -9,11 +9,9 @@ from datasets import Dataset
 from peft import LoraConfig, get_peft_model
 from trl import SFTConfig, SFTTrainer, pack_dataset
 
-from tasks.errors import TrainingInvalid
 from tasks.records import Example
 from tasks.trainer import AnswerTrainer, micro_batches
 from tasks.training_rows import build_rows
-from tasks.training_watch import Progress
 from tests.unit.rows import conversation
 from tests.unit.tiny_model import make_model, make_tokenizer
 
@@ -100,26 +98,3 @@ def test_portions_hold_every_row_once_within_the_bound_and_without_needless_padd
         [[4] * 9],
     ]
     assert all(torch.equal(part["labels"], -part["input_ids"]) for part in portions)
-
-
-class State:
-    global_step = 4
-    max_steps = 8
-
-
-class Arguments:
-    learning_rate = 0.1
-
-
-@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
-def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_learning_rate(loss: float) -> None:
-    progress: Any = Progress(examples_per_step=2)
-    with pytest.raises(TrainingInvalid, match=r"step 4: the loss is (nan|inf); lower train.learning_rate \(now 0.1\)"):
-        progress.on_log(Arguments(), State(), None, logs={"loss": loss})
-
-
-def test_progress_shows_the_rate_and_the_time_left(capsys: pytest.CaptureFixture[str]) -> None:
-    progress: Any = Progress(examples_per_step=2)
-    progress.started -= 4
-    progress.on_log(Arguments(), State(), None, logs={"loss": 0.5})
-    assert capsys.readouterr().out == "train: step 4/8  loss 0.500  2.0 examples/s  4 s left\n"
