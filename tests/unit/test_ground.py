@@ -153,5 +153,5 @@ def test_what_a_killed_process_left_half_written_goes_with_the_next_write(tmp_pa
     gone.wait()
     (tmp_path / f".notes.txt.{gone.pid}.partial").mkdir()
     (tmp_path / f".notes.txt.{os.getppid()}.partial").write_text("still being written", encoding="utf-8")
-    write_text(tmp_path / "notes.txt", "whole")
+    files.write_text(tmp_path / "notes.txt", "whole")
     assert sorted(path.name for path in tmp_path.iterdir()) == [f".notes.txt.{os.getppid()}.partial", "notes.txt"]
