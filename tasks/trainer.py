@@ -3,6 +3,7 @@
 Rows come labelled (`training_rows`), the model adapted (`adapters`); nothing of TRL's own preparation is left to guess.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +11,9 @@ import torch
 from datasets import Dataset
 from peft.optimizers import create_loraplus_optimizer
 from safetensors.torch import load_file, save_file
+from torch.utils.data import Sampler
 from transformers import PreTrainedTokenizerBase, PrinterCallback, Trainer
+from transformers.trainer_pt_utils import get_length_grouped_indices
 from trl import SFTConfig, SFTTrainer, pack_dataset
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
@@ -71,7 +74,6 @@ def build_training_config(
         bf16=dtype is torch.bfloat16,
         use_cpu=on_cpu,
         dataloader_pin_memory=not on_cpu,
-        train_sampling_strategy="random" if train.packing else "group_by_length",
         dataset_kwargs={"skip_prepare_dataset": True},
         save_strategy="steps" if saves else "no",
         save_steps=max(train.save_steps, 1),
@@ -96,6 +98,37 @@ def micro_batches(batch: Batch, most_tokens: int) -> list[Batch]:
         else:
             portions.append([row])
     return [{name: values[rows, : int(lengths[rows].max())] for name, values in batch.items()} for rows in portions]
+
+
+class SeededOrder(Sampler[int]):
+    """The order in which rows are seen, for each epoch its own, by seed and epoch alone.
+
+    transformers' samplers draw from the state that the process happens to be in, which is another one when a training
+    carries on in the middle of an epoch. With `lengths` rows of similar length stand together, in batches for a step.
+    """
+
+    def __init__(self, count: int, lengths: list[int] | None, rows_per_step: int, seed: int) -> None:
+        self.count = count
+        self.lengths = lengths
+        self.rows_per_step = rows_per_step
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Say which epoch is next; called by accelerate."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        """How many rows an epoch has."""
+        return self.count
+
+    def __iter__(self) -> Iterator[int]:
+        """The rows of one epoch."""
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        if self.lengths is None:
+            yield from torch.randperm(self.count, generator=generator).tolist()
+        else:
+            yield from get_length_grouped_indices(self.lengths, self.rows_per_step, generator=generator)
 
 
 class Rows(NamedTuple):
@@ -147,6 +180,13 @@ class AnswerTrainer(SFTTrainer):  # type: ignore[misc]  # trl is not typed
         else:
             put_back(self.model, load_file(folder / TRAINED))
         self.best.load(folder)
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> SeededOrder:
+        """The order of the rows; in epochs of its own, so that a training carries on within an epoch as it began it."""
+        rows = self.train_dataset if train_dataset is None else train_dataset
+        lengths = None if self.padding_free else [len(ids) for ids in rows["input_ids"]]
+        step = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.accelerator.num_processes
+        return SeededOrder(len(rows), lengths, step, self.args.data_seed)
 
     def create_optimizer(self, *rest: Any, **options: Any) -> torch.optim.Optimizer:
         """The optimizer of the parameters; with LoRA+ B learns `loraplus_lr_ratio` times as fast as A."""

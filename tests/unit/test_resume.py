@@ -14,7 +14,7 @@ from tasks.train import prepare
 from tasks.trainer_checkpoints import CheckpointKey, Checkpoints
 from tasks.training_watch import history
 from tests.method_matrix import CASES, Case
-from tests.unit.test_methods import ASKED
+from tests.tiny_workspace import examples
 from tests.unit.tiny_model import make_model, make_tokenizer
 
 STEPS = {
@@ -22,6 +22,8 @@ STEPS = {
     "per_device_train_batch_size": 2, "neftune_noise_alpha": 5.0,
 }  # fmt: skip
 KEY = CheckpointKey(data="d", parameters="p", base="b", code="c", libraries="l", machine="m")
+ASKED = examples(10)
+"""Five steps to an epoch: the checkpoints of steps 4 and 8 are in the middle of one."""
 STOPPED = [case for case in CASES if case.name in {"qlora", "dora", "pissa", "loraplus", "full", "prefix_tuning"}]
 
 
