@@ -83,18 +83,22 @@ def run(
 def plan(
     *,
     params_file: ParamsFile = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", metavar="FILE", help="A config.json to take for the base model's.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
     rehearse: Annotated[
         bool, typer.Option("--rehearse", help="Do every late step once: train, resume, merge, evaluate, write.")
     ] = False,
 ) -> None:
-    """Check the parameters and show which stages would run, and why.
+    """Show which stages would run and why, the memory, time and disk that training takes, and where it fits.
 
     Example: [bold]tunegate plan[/bold]; [bold]tunegate plan --params other.yaml[/bold];
     [bold]tunegate plan --rehearse[/bold] takes two training steps on the longest examples, and all that follows
     """
     from flows.commands import plan_command, rehearse_command  # noqa: PLC0415
 
-    plan_command(Path.cwd(), params_file)
+    plan_command(Path.cwd(), params_file, config, as_json=as_json)
     if rehearse:
         rehearse_command(Path.cwd(), params_file)
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -16,13 +17,15 @@ from rich.text import Text
 
 from flows import display, registry, workspace
 from flows.git import repository_root, show_file
-from flows.preflight import check_input
+from flows.plan import make_plan, memory_warning
+from flows.plan_view import print_plan
+from flows.preflight import check_input, check_machine
 from flows.record import read_run, read_runs, resolve_run, run_folder
 from flows.run_record import RunRecord
 from tasks.clean_scores import clean_line
 from tasks.errors import EXIT_REFUSED, RunNotFound, WorkspaceBusy
 from tasks.files import dump_json, write_text
-from tasks.params import load_params
+from tasks.params import Params, load_params
 from tasks.paths import PARAMS
 
 PIPE_COLUMNS = 160
@@ -37,7 +40,8 @@ PREFECT_SETTINGS = {
 def run_command(start: Path, *, release: bool, until: str | None = None, params_file: Path | None = None) -> int:
     """Run the flow `retrain` and say how it ended; returns the exit code."""
     root = repository_root(start)
-    check_input(root, release=release, until=until, params_file=params_file)
+    params = check_input(root, release=release, until=until, params_file=params_file)
+    check_machine(root, params, until=until, params_file=params_file)
     if holder := workspace.lock_holder(root):
         raise WorkspaceBusy(f"{root}: another run holds this workspace ({holder}); see `tunegate status`")
     for name, value in PREFECT_SETTINGS.items():
@@ -47,6 +51,8 @@ def run_command(start: Path, *, release: bool, until: str | None = None, params_
     try:
         with exits_on_sigterm(), display.shown() as shown:
             shown.note(f"run {run_id}: starting Prefect")
+            if (warning := memory_warning(root, params)) is not None:
+                shown.note(f"warning: {warning}")
             from flows.retrain import StageStopped, retrain  # noqa: PLC0415  prefect takes seconds
             from flows.temporary_server import start_temporary_server  # noqa: PLC0415
 
@@ -120,33 +126,63 @@ def _shown_path(location: str, root: Path) -> str:
     return str(path.relative_to(root)) if path.is_absolute() and path.is_relative_to(root) else location
 
 
-def plan_command(start: Path, params_file: Path | None = None) -> None:
-    """Validate everything that can be validated now and print which stages a run would give to dvc."""
-    from flows.reproduce import checkout, read_stages, why_stale  # noqa: PLC0415
-
+def plan_command(
+    start: Path, params_file: Path | None = None, config: Path | None = None, *, as_json: bool = False
+) -> None:
+    """Validate everything that can be validated now; print the stages that would run and what training takes."""
     root = repository_root(start)
     params = check_input(root, release=True, params_file=params_file)
+    stages = stage_plans(root, params, params_file)
+    plan = make_plan(root, params, config)
+    if as_json:
+        described = {"stages": [stage._asdict() for stage in stages]} | plan.model_dump(mode="json")
+        print(json.dumps(described, indent=2, sort_keys=True))
+        return
+    console = wide_console()
+    console.print(stage_table(params, stages))
+    if any(stage.would == "run" for stage in stages):
+        Console(soft_wrap=True).print("a stage that an earlier run computed from the same inputs is restored, not run")
+    print_plan(plan, console)
+
+
+class StagePlan(NamedTuple):
+    """Whether a run would give a stage to dvc, and why."""
+
+    stage: str
+    would: Literal["run", "skip"]
+    why: str
+
+
+def stage_plans(root: Path, params: Params, params_file: Path | None) -> list[StagePlan]:
+    """Every stage in order: it runs when it is stale, or follows one that runs."""
+    from flows.reproduce import checkout, read_stages, why_stale  # noqa: PLC0415
+
     text = None if params_file is None else params_file.read_text(encoding="utf-8")
     with workspace.preview(root, text) as worktree:
         registry.write_champion(worktree, registry.champion(root, params.release.name, params.release.stage)[0])
         checkout(worktree)
         stages, stale = read_stages(worktree), why_stale(worktree)
+    plans, reached = list[StagePlan](), set[str]()
+    for stage in stages:
+        reasons, follows = stale.get(stage.name, []), stage.deps_among(reached)
+        runs = bool(reasons or follows)
+        if runs:
+            reached.update(stage.outs)
+        why = "\n".join(reasons[:6]) or (f"follows {', '.join(follows)}" if follows else "up to date")
+        plans.append(StagePlan(stage.name, "run" if runs else "skip", why))
+    return plans
+
+
+def stage_table(params: Params, stages: list[StagePlan]) -> Table:
+    """The stages for a person."""
     table = Table(title=f"{params.base_model.name}, {params.train.method}, {len(params.sources)} source(s)")
     table.add_column("stage")
     table.add_column("would")
     table.add_column("why", overflow="fold")
-    reached: set[str] = set()
     for stage in stages:
-        reasons = stale.get(stage.name, [])
-        follows = stage.deps_among(reached)
-        if reasons or follows:
-            reached.update(stage.outs)
-        word = Text("run", style="yellow") if reasons or follows else Text("skip", style="green")
-        why = "\n".join(reasons[:6]) or (f"follows {', '.join(follows)}" if follows else "up to date")
-        table.add_row(stage.name, word, Text(why))
-    wide_console().print(table)
-    if reached:
-        Console(soft_wrap=True).print("a stage that an earlier run computed from the same inputs is restored, not run")
+        word = Text(stage.would, style="yellow" if stage.would == "run" else "green")
+        table.add_row(stage.stage, word, Text(stage.why))
+    return table
 
 
 def rehearse_command(start: Path, params_file: Path | None = None) -> None:

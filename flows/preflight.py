@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from flows.git import git
+from flows.machine import has_cuda
 from flows.reproduce import read_stages, stages_up_to
 from tasks.digests import digest_file
 from tasks.errors import BaseInvalid, ParamsInvalid, SourceInvalid
-from tasks.params import Params, PathOrigin, load_params
+from tasks.params import HubOrigin, Params, PathOrigin, load_params
+from tasks.params_checks import impossible_without_cuda
 from tasks.paths import EVALS, PARAMS
 
 METRIC = re.compile(r"^ *-? *metric: *([\w@.-]+)", re.MULTILINE)
@@ -48,6 +50,29 @@ def check_input(root: Path, *, release: bool, until: str | None = None, params_f
 
         read_token()
     return params
+
+
+def check_machine(root: Path, params: Params, *, until: str | None = None, params_file: Path | None = None) -> None:
+    """Refuse before a run what this machine cannot do, and a base model of the Hub at no real commit.
+
+    A CUDA device is looked for without torch (`flows.machine`); the stage `train` asks torch itself.
+
+    Raises:
+        ParamsInvalid: with each value that needs a CUDA device, and what to write instead.
+        BaseInvalid: the revision is the zeros of the profiles.
+        StageUnknown: dvc.yaml has no stage `until`.
+    """
+    shown = str(params_file or PARAMS)
+    origin = params.base_model.origin
+    if isinstance(origin, HubOrigin) and set(origin.revision) == {"0"}:
+        raise BaseInvalid(
+            f"{shown} base_model.origin.revision: {origin.revision} stands for a commit that you choose; nothing was "
+            f"started\nwrite the commit of {origin.repo_id} that you want"
+        )
+    reached = None if until is None else {stage.name for stage in stages_up_to(read_stages(root), until)}
+    if (reached is None or "train" in reached) and not has_cuda():
+        where = f"{shown}: this machine has no CUDA device"
+        _stop(ParamsInvalid, where, impossible_without_cuda(params), "change this, or run where there is a GPU")
 
 
 def _stop(kind: type[Exception], where: str, problems: Iterator[str], next_move: str) -> None:

@@ -22,7 +22,7 @@ def test_two_ranks_learn_what_one_rank_learns_with_twice_the_accumulation(tmp_pa
     train(alone)
     output = train(both)
     assert output.count("train: step 12/12  loss") == 1
-    assert losses(both) == pytest.approx(losses(alone), abs=2e-4)
+    assert losses(both) == pytest.approx(losses(alone), abs=2e-3)
     assert read_json(both / paths.TRAIN_METRICS, TrainMetrics).steps == 12
 
 
