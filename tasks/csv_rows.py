@@ -13,13 +13,25 @@ from tasks.strict_json import Broken, is_utf8
 def read_csv(stream: BufferedIOBase, delimiter: str) -> Iterator[RawRow]:
     """Yield the rows below a header line; every physical line that a quoting error swallows is a row of its own.
 
+    A header without a comma that names several columns between semicolons says that these separate the cells, as
+    spreadsheets write it where the comma is the decimal mark.
+
     Raises:
         FileBroken: the first line is no header.
     """
     csv.field_size_limit(MAX_ROW_BYTES)  # the library's own limit is an eighth of what a row may have
     lines = _Lines(stream)
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    header = _header(reader)
+    try:
+        header = _header(reader)
+    except FileBroken:
+        header = _semicolon_names(lines.pending) if delimiter == "," else []
+        if len(header) < 2:
+            raise
+        delimiter = ";"
+    if delimiter == "," and len(header) == 1 and len(names := _semicolon_names(lines.pending)) > 1:
+        header, delimiter = names, ";"
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
         lines.start_row()
         try:
@@ -107,6 +119,15 @@ def _header(reader: Any) -> list[str]:
     if not all(map(is_utf8, header)):
         raise FileBroken("csv_header", "a column's name is no UTF-8; save the file as UTF-8", 1)
     return header
+
+
+def _semicolon_names(lines: list[bytes]) -> list[str]:
+    """The names of a header that semicolons separate; none where it is no such header of one line."""
+    text = [line.decode("utf-8", "surrogateescape") for line in lines]
+    try:
+        return _header(csv.reader(text, delimiter=";", strict=True)) if len(text) == 1 else []
+    except FileBroken:
+        return []
 
 
 def _row(header: list[str], cells: list[str], body: bytes) -> dict[str, Any] | Broken:

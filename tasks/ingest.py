@@ -215,7 +215,7 @@ def _note_broken_files(batch: Sequence[tuple[LocatedRow, str]], count: SourceCou
 
 def _notes(source: Source, count: SourceCount) -> Iterator[str]:
     if count.unread:
-        yield f"{source.name}: columns not read: {', '.join(shown_columns(count.unread))}"
+        yield f"{source.name}: columns not read: {', '.join(shown_columns(sorted(count.unread)))}"
     for place in count.first_broken_files:
         yield f"alarm: {source.name}: {place}; nothing after this place was read"
     if count.broken_files > SHOWN_PROBLEMS:
@@ -242,7 +242,10 @@ def _check_share(count: SourceCount, max_broken_share: float) -> None:
         limit = f"ingest.max_broken_share allows {max_broken_share:.1%}"
     else:
         return
-    shown = [f"    {entry.file}:{entry.line}: {entry.rule}: {entry.value}" for entry in count.first_broken]
+    shown = [
+        f"    {entry.file}:{entry.line}: {entry.rule}{f': {entry.value}' if entry.value else ''}"
+        for entry in count.first_broken
+    ]
     more = count.broken - len(shown)
     lines = [f"{count.broken} of {count.rows} rows are broken, {limit}; mend them, or the layout:", *shown]
     raise SourceInvalid("\n".join([*lines, *([f"    and {more} more"] if more else [])]))

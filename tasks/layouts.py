@@ -86,7 +86,7 @@ def recognise(rows: Sequence[Row], place: str) -> str:
     Raises:
         SourceInvalid: a preference layout (DPO, KTO), or no known layout.
     """
-    columns = ", ".join(shown_columns({name for row in rows for name in row})) or "none"
+    columns = ", ".join(shown_columns(dict.fromkeys(name for row in rows for name in row))) or "none"
     found = [layout_of(row) for row in rows]
     kind = max((*PREFERENCES, *COLUMNS), key=found.count)
     if not found.count(kind) * 2 > len(rows):
@@ -104,7 +104,7 @@ def recognise(rows: Sequence[Row], place: str) -> str:
 
 def shown_columns(names: Iterable[str], most: int = 12) -> list[str]:
     """Names of columns as a message may show them: the first ones, cut."""
-    ordered = sorted(names)
+    ordered = list(names)
     shown = [name if len(name) <= 40 else f"{name[:37]}..." for name in ordered[:most]]
     return [*shown, f"and {len(ordered) - most} more"] if len(ordered) > most else shown
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,52 @@ from tasks.compressed import opened
 from tasks.csv_rows import read_csv, skip_long_line
 from tasks.errors import SourceInvalid
 from tasks.json_arrays import read_elements
-from tasks.raw_rows import BOM, MAX_COLUMNS, MAX_ROW_BYTES, FileBroken, RawRow, checked_width, raw_row, too_long
+from tasks.raw_rows import (
+    BOM,
+    KEPT_BYTES,
+    MAX_COLUMNS,
+    MAX_ROW_BYTES,
+    FileBroken,
+    RawRow,
+    checked_width,
+    raw_row,
+    too_long,
+)
 from tasks.strict_json import Broken, parse_row
 from tasks.tables import read_foreign_rows
 
 Reader = Callable[[Path], Iterator[RawRow]]
+MOST_BLANK_LINES = 1_000  # held until the next row; of more of them in a row each is one
+
+
+def but_last_blanks(rows: Iterator[RawRow]) -> Iterator[RawRow]:
+    """Pass rows on, but not the blank lines that end a file: editors and exports leave them, and nobody means a row.
+
+    A blank line before another row is a broken row, and so is each of a file that has nothing else.
+    """
+    held: list[RawRow] = []
+    is_alone = True
+    try:
+        for row in rows:
+            is_blank = isinstance(row.row, Broken) and row.row.rule == "blank_line"
+            if is_blank and len(held) < MOST_BLANK_LINES:
+                held.append(replace(row, raw=row.raw[:KEPT_BYTES]))
+                continue
+            yield from held
+            held, is_alone = [], False
+            yield row
+    except FileBroken:
+        yield from held
+        raise
+    if is_alone:
+        yield from held
 
 
 def _read_jsonl(path: Path) -> Iterator[RawRow]:
+    yield from but_last_blanks(_read_lines(path))
+
+
+def _read_lines(path: Path) -> Iterator[RawRow]:
     with opened(path) as stream:
         number = 0
         while line := _readline(stream.readline, number):
@@ -80,7 +119,7 @@ def _csv_reader(delimiter: str) -> Reader:
         with opened(path) as stream:
             line = 0
             try:
-                for row in read_csv(stream, delimiter):
+                for row in but_last_blanks(read_csv(stream, delimiter)):
                     line = row.line
                     yield row
             except FileBroken as broken:

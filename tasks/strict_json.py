@@ -85,7 +85,7 @@ def _parsed(text: str) -> object:
     try:
         return _DECODER.decode(text)
     except json.JSONDecodeError as error:
-        return Broken("json_syntax", f"{error.msg} at column {error.colno}")
+        return Broken("json_syntax", f"{error.msg.removesuffix(' at')} at column {error.colno}")
 
 
 def _problem(value: object, text: str) -> Broken | None:

@@ -100,6 +100,11 @@ def test_too_many_broken_rows_are_refused_with_the_first_five_places() -> None:
     assert message.endswith("and 2 more")
 
 
+def test_a_rule_that_says_it_all_has_no_colon_behind_it() -> None:
+    with pytest.raises(SourceInvalid, match=r"one\.jsonl:1: blank_line\n.*one\.jsonl:2: blank_line$"):
+        ingest([source("one", "", "", row("a"))], PARAMS)
+
+
 def test_a_source_without_a_good_row_is_refused_whatever_is_allowed() -> None:
     bad = source("one", '{"prompt": 1, "completion": "x"}')
     with pytest.raises(SourceInvalid, match="1 of 1 rows are broken, no good row is left"):

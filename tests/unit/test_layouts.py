@@ -132,7 +132,7 @@ def test_a_layout_is_recognised_by_its_columns(row: dict[str, Any], kind: str) -
 
 
 def test_an_unknown_layout_lists_what_was_found_and_what_is_known() -> None:
-    with pytest.raises(SourceInvalid, match=r"rows\.jsonl.*found columns: category, text; expected messages: messages"):
+    with pytest.raises(SourceInvalid, match=r"rows\.jsonl.*found columns: text, category; expected messages: messages"):
         recognise([{"text": "a", "category": "b"}], "rows.jsonl")
 
 

@@ -55,6 +55,23 @@ def test_a_broken_line_costs_one_row_and_keeps_its_line(tmp_path: Path, line: by
     assert rows == [(1, {"text": "hello"}), (2, found), (3, {"text": "hello"})]
 
 
+@pytest.mark.parametrize("ending", [b"\n", b"\r\n\r\n", b"\n" * 9, b"  \n\t"])
+def test_blank_lines_at_the_end_are_no_rows(tmp_path: Path, ending: bytes) -> None:
+    assert rows_of(tmp_path / "a.jsonl", ROW + b"\n" + ending) == [(1, {"text": "hello"})]
+    assert rows_of(tmp_path / "a.csv", b"text\nhello\n" + ending.replace(b" ", b"").replace(b"\t", b"")) == [
+        (2, {"text": "hello"})
+    ]
+
+
+def test_blank_lines_that_are_all_of_a_file_are_broken_rows(tmp_path: Path) -> None:
+    assert rows_of(tmp_path / "a.jsonl", b"\n\n") == [(1, "blank_line"), (2, "blank_line")]
+
+
+def test_blank_lines_before_the_place_where_an_archive_breaks_off_are_kept(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path / "a.jsonl.gz", gzip.compress(ROW + b"\n\n") + gzip.compress(ROW)[:15])
+    assert rows == [(1, {"text": "hello"}), (2, "blank_line"), (3, "compressed_torn")]
+
+
 def test_a_line_of_the_largest_size_is_read(tmp_path: Path) -> None:
     line = b'{"text": "' + b"x" * (MAX_ROW_BYTES - 12) + b'"}'
     assert len(line) == MAX_ROW_BYTES
@@ -101,6 +118,21 @@ def test_csv_cells_may_span_lines(tmp_path: Path) -> None:
 
 def test_tsv_is_read_with_tabs(tmp_path: Path) -> None:
     assert rows_of(tmp_path / "a.tsv", b"text\tqueue\nhello, you\ta\n") == [(2, {"text": "hello, you", "queue": "a"})]
+
+
+@pytest.mark.parametrize(
+    ("content", "row"),
+    [
+        (b"text;queue\n1,5 kg;a\n", {"text": "1,5 kg", "queue": "a"}),
+        (b'"my text";queue\n"a;b";c\n', {"my text": "a;b", "queue": "c"}),
+        (b'"text;queue"\nhello\n', {"text;queue": "hello"}),
+        (b"text;\nhello\n", {"text;": "hello"}),
+        (b"a;b,c\n1;2,3\n", {"a;b": "1;2", "c": "3"}),
+    ],
+    ids=["semicolons", "quoted", "one quoted name", "no second name", "commas"],
+)
+def test_a_header_tells_semicolons_from_commas(tmp_path: Path, content: bytes, row: dict[str, str]) -> None:
+    assert rows_of(tmp_path / "a.csv", content) == [(2, row)]
 
 
 def test_broken_csv_rows_have_rules(tmp_path: Path) -> None:

@@ -7,6 +7,10 @@ from hypothesis import strategies as st
 from tasks.strict_json import Broken, parse_row, parse_value
 
 
+def test_the_place_of_a_problem_is_said_once() -> None:
+    assert parse_row('{"a": "x') == Broken("json_syntax", "Unterminated string starting at column 7")
+
+
 @pytest.mark.parametrize(
     ("text", "rule"),
     [
