@@ -5,9 +5,9 @@ hidden defaults: what is not in the file is an error, and all errors are reporte
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from tasks.errors import ParamsInvalid
 from tasks.params_checks import contradictions
@@ -17,6 +17,8 @@ from tasks.params_train import AdapterParams, ComputeParams, LoraParams, Quantiz
 from tasks.params_types import Commit, Name, RepoId, Seconds, Section, Seed, Sha256, Share, check_absolute, check_inside
 from tasks.paths import PARAMS
 from tasks.yaml_files import read_yaml
+
+Kind = TypeVar("Kind", bound=BaseModel)
 
 
 class HubOrigin(Section):
@@ -168,9 +170,18 @@ def load_params(path: Path = PARAMS) -> Params:
     Raises:
         ParamsInvalid: with every problem, each with line, key, what was found and the nearest valid name.
     """
+    return load_sections(Params, path)
+
+
+def load_sections(kind: type[Kind], path: Path = PARAMS) -> Kind:
+    """Parse the sections of `path` that `kind` has, whatever is wrong with the others.
+
+    Raises:
+        ParamsInvalid: with every problem of these sections, as for `load_params`.
+    """
     document = read_yaml(path)
     try:
-        return Params.model_validate(document.value)
+        return kind.model_validate(document.value)
     except ValidationError as error:
         problems = describe_problems(document, error, Params)
         raise ParamsInvalid(

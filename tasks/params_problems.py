@@ -1,7 +1,7 @@
 """What is wrong with `params.yaml`, in words that say where and what to write instead."""
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import get_args
 
 from pydantic import BaseModel, ValidationError
@@ -23,12 +23,29 @@ def describe_problems(document: Document, error: ValidationError, root: type[Bas
         root: the model that it should have fitted.
     """
     names = sorted(known_names(root))
+    located = [(_location(document.value, issue), issue) for issue in error.errors()]
+    meant = _misspelt(located)
     messages: dict[tuple[Location, str], list[str]] = {}
-    for issue in error.errors():
-        location = _location(document.value, issue)
-        place = (location, _found(issue) + _suggestion(location, issue, names))
+    for location, issue in located:
+        if issue["type"] == "missing" and location in meant.values():
+            continue
+        wanted = [str(meant[location][-1])] if location in meant else names
+        place = (location, _found(issue) + _suggestion(location, issue, wanted))
         messages.setdefault(place, []).append(issue["msg"].removeprefix("Value error, "))
     return [_problem(document, location, _joined(said) + rest) for (location, rest), said in messages.items()]
+
+
+def _misspelt(located: Sequence[tuple[Location, ErrorDetails]]) -> dict[Location, Location]:
+    """For each key that is unknown the missing one beside it that it looks like: one typo, not two problems."""
+    missing = [location for location, issue in located if issue["type"] == "missing"]
+    found: dict[Location, Location] = {}
+    for location, issue in located:
+        if issue["type"] != "extra_forbidden":
+            continue
+        beside = [str(other[-1]) for other in missing if other[:-1] == location[:-1]]
+        if near := difflib.get_close_matches(str(location[-1]), beside, n=1):
+            found[location] = (*location[:-1], near[0])
+    return found
 
 
 def _location(value: object, issue: ErrorDetails) -> Location:

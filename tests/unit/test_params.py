@@ -35,8 +35,7 @@ def test_all_problems_are_reported_at_once_with_line_key_found_and_the_nearest_n
     line = broken.splitlines().index("  r: sixteen") + 1
     assert f"line {line}: lora.r: Input should be a valid integer; found 'sixteen'" in text
     assert "lora.lora_droput: Extra inputs are not permitted; found 0.0; did you mean `lora_dropout`?" in text
-    assert "lora.lora_dropout: Field required" in text
-    assert "3 problem(s), nothing was started" in text
+    assert "2 problem(s), nothing was started" in text
 
 
 @pytest.mark.parametrize(
@@ -117,8 +116,7 @@ def test_an_unknown_section_called_like_a_member_of_a_union_keeps_its_name_and_l
 
 def test_the_chosen_member_of_a_union_is_no_part_of_a_key(tmp_path: Path) -> None:
     assert problems(tmp_path, TEXT.replace(PACKAGE_ORIGIN, PATH_ORIGIN + "    pth: x\n")) == [
-        "2 problem(s), nothing was started",
-        "LINE: base_model.origin.path: Field required",
+        "1 problem(s), nothing was started",
         "LINE: base_model.origin.pth: Extra inputs are not permitted; found 'x'; did you mean `path`?",
     ]
 
