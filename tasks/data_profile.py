@@ -1,7 +1,7 @@
 """What a data set looks like, to compare the next one with: shares of sources, completions and token lengths."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from tasks.records import DataProfile, Example
 
@@ -9,6 +9,8 @@ MAX_COMPLETIONS = 200
 MAX_COMPLETION_CHARS = 200
 MIN_ROWS_PER_COMPLETION = 20
 """Chance alone gives a population stability index of about 2 k / n for k values in n rows: at most 0.1 with this."""
+OTHER = "any other answer"
+"""What stands for all completions that are not among the champion's, where there are too few rows to count each."""
 
 
 class CompletionCounts:
@@ -43,14 +45,27 @@ class CompletionCounts:
         if len(completion) > MAX_COMPLETION_CHARS or len(self.counts) > MAX_COMPLETIONS:
             self.counts = None
 
-    def labels(self) -> Counter[str]:
-        """The counts, or none when the completions are no labels: too many, too long, or too few rows of each."""
+    def labels(self, known: Collection[str] = ()) -> Counter[str]:
+        """The counts, or none when the completions are no labels: too many, too long, or too few rows of each.
+
+        Where there are too few rows of each, `known` completions, the champion's, are still counted if there are enough
+        rows for these; all others are counted as one.
+        """
         counts = self.counts or Counter()
-        return counts if counts.total() >= MIN_ROWS_PER_COMPLETION * len(counts) else Counter()
+        if counts.total() >= MIN_ROWS_PER_COMPLETION * len(counts):
+            return counts
+        among = Counter({value: counts[value] for value in known if counts[value]})
+        among[OTHER] += counts.total() - among.total()
+        is_enough = counts.total() >= MIN_ROWS_PER_COMPLETION * len({*known, OTHER})
+        return +among if known and is_enough else Counter()
 
 
 def build_profile(
-    rows: Mapping[str, int], sources: Mapping[str, int], tokens: Mapping[int, int], completions: CompletionCounts
+    rows: Mapping[str, int],
+    sources: Mapping[str, int],
+    tokens: Mapping[int, int],
+    completions: CompletionCounts,
+    known: Collection[str] = (),
 ) -> DataProfile:
     """The profile of a data set.
 
@@ -59,12 +74,18 @@ def build_profile(
         sources: rows by source.
         tokens: rows by length in tokens.
         completions: the completions, counted.
+        known: the completions that the champion's profile has shares of.
     """
     lengths: Counter[str] = Counter()
     for length in sorted(tokens):
         lengths[power_of_two(length)] += tokens[length]
-    columns = {"source": dict(sorted(sources.items())), "completion": completions.labels(), "tokens": lengths}
-    return DataProfile(rows=dict(rows), shares={column: shares(counts) for column, counts in columns.items() if counts})
+    labels = completions.labels(known)
+    columns = {"source": dict(sorted(sources.items())), "completion": labels, "tokens": lengths}
+    return DataProfile(
+        rows=dict(rows),
+        shares={column: shares(counts) for column, counts in columns.items() if counts},
+        too_few_rows=("completion",) if completions.counts and not labels else (),
+    )
 
 
 def power_of_two(length: int) -> str:

@@ -138,10 +138,12 @@ def conflict_notes(keys: Keys, conflicts: list[Link]) -> list[str]:
     rows = [row for left, right, _ in conflicts for row in (left, right)]
     sources = Counter(keys.table["source"].take(pa.array(sorted(set(rows)))).to_pylist())
     named = [keys.ids([left, right]) for left, right, _ in conflicts[:NAMED_CONFLICTS]]
+    many = "" if len(conflicts) == 1 else "s"
     note = (
-        f"label noise: {len(conflicts):,} pairs of prompts are alike and have different short answers "
+        f"label noise: {len(conflicts):,} pair{many} of like prompts with different short answers "
         f"({', '.join(f'{source} {count:,} rows' for source, count in sorted(sources.items()))}), "
-        f"such as {', '.join(f'{left} / {right}' for left, right in named)}; see {paths.DEDUP / paths.CONFLICTS}"
+        f"such as {', '.join(f'{left} / {right}' for left, right in named)}; "
+        "`tunegate data why` tells of each"
     )
     return [note]
 

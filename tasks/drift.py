@@ -19,14 +19,23 @@ COLUMNS = ("source", "completion", "tokens")
 LEAST_SHARE = 0.001
 NO_SHARES = {"too many values to count": 1.0}
 """What stands for a column whose values are too many to be profiled: two such columns are alike, one alone is not."""
+TOO_FEW_ROWS = "too few rows to compare"
 
 
 def compare(new: DataProfile, old: DataProfile) -> dict[str, float]:
-    """The population stability index of every profiled column."""
+    """The population stability index of every profiled column; 0.0 where there are too few rows to compare."""
+    left_out = not_compared(new, old)
     return {
         column: stability_index(new.shares.get(column, NO_SHARES), old.shares.get(column, NO_SHARES))
+        if column not in left_out
+        else 0.0
         for column in COLUMNS
     }
+
+
+def not_compared(new: DataProfile, old: DataProfile) -> set[str]:
+    """The columns that one of the two has too few rows for: what differs there may be chance."""
+    return {*new.too_few_rows, *old.too_few_rows}
 
 
 def stability_index(new: Mapping[str, float], old: Mapping[str, float]) -> float:

@@ -156,10 +156,12 @@ class DataProfile(Record):
     """What a data set looks like, to compare the next one with: shares by category, and rows by partition.
 
     `shares` maps a column to the share of rows by value: source, completion (when few differ), tokens in powers of 2.
+    `too_few_rows` names the columns whose values might be few, with too few rows to tell.
     """
 
     rows: dict[str, int]
     shares: dict[str, dict[str, float]]
+    too_few_rows: tuple[str, ...] = ()
 
 
 class BaseRecord(Record):

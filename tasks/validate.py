@@ -8,7 +8,7 @@ a new champion makes no training stale.
 
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -55,7 +55,8 @@ def main() -> None:
     Thread(target=import_module, args=("tasks.validation_run",), daemon=True).start()
     with tempfile.TemporaryDirectory(prefix="tunegate-validate-") as folder:
         database = Path(folder) / "examples.sqlite"
-        profile = fill(database, params, share)
+        known = old.shares.get("completion", {}) if old else {}
+        profile = fill(database, params, share, known)
         from tasks.validation_run import Checks  # noqa: PLC0415  as said above
 
         checks = Checks()
@@ -66,14 +67,20 @@ def main() -> None:
     write_json(paths.VALIDATION, validation)
     write_json(paths.DRIFT, drifted)
     write_approval(paths.DATA_APPROVAL, decide(validation, drifted))
-    failures = [result for result in (*validation.results, *drifted.results) if not result.success]
     print(outcome(profile, validation, drifted))
-    if failures:
-        raise DataRefused(refusal(failures))
+    if not (validation.success and drifted.success):
+        raise DataRefused(refusal(validation, drifted))
 
 
-def fill(database: Path, params: Params, share: float) -> DataProfile:
-    """Fill the flat table in `database`, batch by batch; what comes back is the data set's profile."""
+def fill(database: Path, params: Params, share: float, known: Collection[str]) -> DataProfile:
+    """Fill the flat table in `database`, batch by batch; what comes back is the data set's profile.
+
+    Args:
+        database: a new file.
+        params: all of them.
+        share: of `dropped_share`.
+        known: the completions that the champion's profile has shares of.
+    """
     completions = CompletionCounts()
     files = {partition: path.absolute() for partition, path in FILES.items()}  # workers of a cluster start elsewhere
     derived = derive_all(files, params.clean, params.sources, paths.BASE_TOKENIZER.absolute(), params.engine)
@@ -83,7 +90,7 @@ def fill(database: Path, params: Params, share: float) -> DataProfile:
             completions.add(part.completions)
     rows = count_by(database, "partition")
     sources, tokens = (count_by(database, column) for column in ("source", "tokens"))
-    return build_profile({partition: rows[partition] for partition in FILES}, sources, tokens, completions)
+    return build_profile({partition: rows[partition] for partition in FILES}, sources, tokens, completions, known)
 
 
 def check_examples(checks: "Checks", database: Path, params: Params) -> Validation:
@@ -113,11 +120,16 @@ def check_drift(
         return Validation(suite=suite.name, success=True, results=())
     drift.write_table(database, drift.compare(new, old))
     found = checks.run(suite, database, drift.TABLE, {"max_drift": max_drift})
-    results = tuple(
-        result if result.success else result.model_copy(update={"rows": drift.moved_most(new, old, result.subject)})
-        for result in found.results
-    )
-    return found.model_copy(update={"results": results})
+    left_out = drift.not_compared(new, old)
+    results = []
+    for result in found.results:
+        if result.subject in left_out:
+            results.append(result.model_copy(update={"observed": drift.TOO_FEW_ROWS}))
+        elif result.success:
+            results.append(result)
+        else:
+            results.append(result.model_copy(update={"rows": drift.moved_most(new, old, result.subject)}))
+    return found.model_copy(update={"results": tuple(results)})
 
 
 def dropped_share(summaries: Sequence[DataSummary]) -> float:
@@ -171,22 +183,30 @@ def decide(validation: Validation, drifted: Validation) -> Approval:
 
 def outcome(profile: DataProfile, validation: Validation, drifted: Validation) -> str:
     """The stage's lines on the terminal."""
-    failed = sum(not result.success for result in validation.results)
+    failed, moved = len(_failures(validation)), len(_failures(drifted))
     compared = [f"{result.subject} {result.observed}" for result in drifted.results if result.subject in drift.COLUMNS]
     return (
         f"validate: {sum(profile.rows.values()):,} examples, {len(validation.results)} expectations, {failed} failed\n"
         f"validate: drift from the champion's data: {', '.join(compared) or 'no champion with a data profile yet'}"
+        + (f"; {moved} of {len(drifted.results)} expectations failed" if moved else "")
     )
 
 
-def refusal(failures: Sequence[ExpectationResult]) -> str:
+def refusal(validation: Validation, drifted: Validation) -> str:
     """Every failed expectation with what was observed and the first rows that broke it, and the next move."""
+    failures, moved = [*_failures(validation), *_failures(drifted)], len(_failures(drifted))
+    of_drift = f", {moved} of them on drift from the champion's data" if moved else ""
     lines = [line for result in failures for line in _told(result)]
     advice = (
-        f"mend the sources or the rules of `clean`, or widen the bound in params.yaml; {paths.VALIDATION} and "
-        f"{paths.DRIFT} name more rows, {paths.DATA_DOCS / 'index.html'} shows everything"
+        "mend the sources or the rules of `clean`, or widen the bound in params.yaml; "
+        f"{paths.VALIDATION.name} and {paths.DRIFT.name} name more rows, the Data Docs show everything"
     )
-    return "\n".join([f"the data breaks {len(failures)} expectation(s):", *lines, advice])
+    many = "" if len(failures) == 1 else "s"
+    return "\n".join([f"the data breaks {len(failures)} expectation{many}{of_drift}:", *lines, advice])
+
+
+def _failures(validation: Validation) -> list[ExpectationResult]:
+    return [result for result in validation.results if not result.success]
 
 
 def _told(result: ExpectationResult) -> list[str]:

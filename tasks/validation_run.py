@@ -143,5 +143,10 @@ def _observed(found: Mapping[str, Any]) -> str:
             f"{found['unexpected_count']} of {found['element_count']} unexpected, {found.get('missing_count', 0)} null"
         )
     if "observed_value" in found:
-        return str(found["observed_value"])
+        return _rounded(found["observed_value"])
     return "nothing: it could not be evaluated"
+
+
+def _rounded(value: object) -> str:
+    """A share or an index to four digits; a count is whole."""
+    return f"{value:.4g}" if isinstance(value, float) and abs(value) < 10_000 else str(value)

@@ -34,6 +34,25 @@ def test_the_profile_holds_shares_of_each_column_and_rows_by_partition() -> None
 def test_two_completions_are_labels_from_forty_rows_on(rows: int, *, kept: bool) -> None:
     profile = build_profile({}, {}, {}, counted(*["yes"] * (rows - 1), "no"))
     assert ("completion" in profile.shares) is kept
+    assert profile.too_few_rows == (() if kept else ("completion",))
+
+
+def test_with_too_few_rows_of_each_the_champions_answers_are_counted_and_all_others_as_one() -> None:
+    counts = counted(*["yes"] * 40, *["no"] * 15, *"abcde")
+    assert counts.labels() == {}
+    assert counts.labels(["yes", "no"]) == {"yes": 40, "no": 15, "any other answer": 5}
+    assert build_profile({}, {}, {}, counts, ["yes", "no"]).too_few_rows == ()
+
+
+@pytest.mark.parametrize(("rows", "kept"), [(59, False), (60, True)])
+def test_the_champions_answers_need_twenty_rows_each_too(rows: int, *, kept: bool) -> None:
+    counts = counted(*["yes"] * (rows - 5), *"abcde")
+    assert bool(counts.labels(["yes", "no"])) is kept
+
+
+def test_too_many_answers_are_not_too_few_rows() -> None:
+    profile = build_profile({}, {}, {}, counted(*map(str, range(201))), ["yes"])
+    assert (profile.shares, profile.too_few_rows) == ({}, ())
 
 
 @pytest.mark.parametrize(("values", "kept"), [(200, True), (201, False)])

@@ -141,8 +141,8 @@ def test_different_answers_are_noted_with_the_rows_that_gave_them() -> None:
         Conflict(left="a", right="b", similarity=1.0, left_completion="fees", right_completion="card_lost")
     ]
     note = (
-        "label noise: 1 pairs of prompts are alike and have different short answers (tickets 2 rows), such as a / b; "
-        "see data/dedup/conflicts.parquet"
+        "label noise: 1 pair of like prompts with different short answers (tickets 2 rows), such as a / b; "
+        "`tunegate data why` tells of each"
     )
     assert found.summary.notes == (note,)
 

@@ -65,8 +65,22 @@ def test_the_bound_itself_passes_and_less_is_refused(
     found = validate.check_drift(Checks(), tmp_path / "drift.sqlite", new, old, bound)
     assert found.success is success
     (result,) = [result for result in found.results if result.subject == "source"]
-    assert (result.observed, result.success) == ("0.040547", success)
+    assert (result.observed, result.success) == ("0.04055", success)
     assert len(result.rows) == (0 if success else 2)
+
+
+@pytest.mark.parametrize("which", ["new", "old", "both"])
+def test_a_column_with_too_few_rows_is_said_to_be_so_and_refuses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    monkeypatch.chdir(ROOT)
+    labelled = profile(source={"a": 1.0}, completion={"yes": 0.5, "no": 0.5})
+    small = DataProfile(rows={"train": 9}, shares={"source": {"a": 1.0}}, too_few_rows=("completion",))
+    new, old = {"new": (small, labelled), "old": (labelled, small), "both": (small, small)}[which]
+    found = validate.check_drift(Checks(), tmp_path / "drift.sqlite", new, old, 0.25)
+    assert found.success
+    (result,) = [result for result in found.results if result.subject == "completion"]
+    assert (result.observed, result.rows) == ("too few rows to compare", ())
 
 
 @pytest.mark.parametrize("value", [None, math.nan, math.inf])

@@ -18,7 +18,7 @@ from tasks.params import load_params
 from tasks.params_data import EngineParams, Source, ValidateParams
 from tasks.records import Champion, DataProfile, DataSummary, Example, ExpectationResult, Message, Validation
 from tasks.tables import write_examples
-from tasks.validate import decide, dropped_share, refusal, thresholds
+from tasks.validate import decide, dropped_share, outcome, refusal, thresholds
 from tasks.validation_columns import Deriver, asked_key, blank_turns, prompt_key
 from tasks.validation_run import Checks, read_suite
 from tasks.validation_table import TABLE, Columns, filling, flagged_rows
@@ -78,8 +78,8 @@ PARAMS = load_params(ROOT / "params.yaml").model_copy(
     }
 )
 ADVICE = (
-    "mend the sources or the rules of `clean`, or widen the bound in params.yaml; data/validate/validation.json "
-    "and data/validate/drift.json name more rows, data/validate/docs/index.html shows everything"
+    "mend the sources or the rules of `clean`, or widen the bound in params.yaml; validation.json and drift.json name "
+    "more rows, the Data Docs show everything"
 )
 Rows = list[Columns]
 
@@ -418,12 +418,29 @@ def test_a_refusal_names_every_failure_with_what_was_observed_and_five_rows() ->
     failure = ExpectationResult(
         expectation="expect_x(min_value=5)", subject="prompt", success=False, observed="3", rows=tuple("abcdefg")
     )
-    assert refusal([failure]).splitlines() == [
-        "the data breaks 1 expectation(s):",
+    nothing = Validation(suite="drift", success=True, results=())
+    assert refusal(Validation(suite="examples", success=False, results=(failure,)), nothing).splitlines() == [
+        "the data breaks 1 expectation:",
         "  prompt: expect_x(min_value=5); observed 3",
         *(f"    {name}" for name in "abcde"),
         ADVICE,
     ]
+
+
+def test_the_counts_of_the_stages_lines_and_of_its_refusal_agree() -> None:
+    def results(suite: str, held: int, failed: int) -> Validation:
+        result = ExpectationResult(expectation="x", subject="tokens", success=True, observed="1", rows=())
+        broken = result.model_copy(update={"success": False})
+        return Validation(suite=suite, success=not failed, results=(result,) * held + (broken,) * failed)
+
+    examples, drifted = results("examples", 41, 4), results("drift", 3, 2)
+    profile = DataProfile(rows={"train": 202}, shares={})
+    lines = outcome(profile, examples, drifted).splitlines()
+    assert lines[0] == "validate: 202 examples, 45 expectations, 4 failed"
+    assert lines[1].endswith("; 2 of 5 expectations failed")
+    assert refusal(examples, drifted).startswith(
+        "the data breaks 6 expectations, 2 of them on drift from the champion's data:\n"
+    )
 
 
 def test_an_older_validation_without_rows_is_still_read(tmp_path: Path) -> None:
@@ -546,7 +563,7 @@ def test_a_champion_moves_the_decision_but_never_the_evidence(workspace: Path) -
     write_json(paths.CHAMPION, Champion(data=profile))
     validate.main()
     assert read_json(paths.DATA_APPROVAL, Approval) == alone
-    assert [result.observed for result in read_json(paths.DRIFT, Validation).results][2:] == ["0.0"] * 3
+    assert [result.observed for result in read_json(paths.DRIFT, Validation).results][2:] == ["0"] * 3
     moved = profile.model_copy(update={"shares": {**profile.shares, "completion": {"queue: repair": 1.0}}})
     write_json(paths.CHAMPION, Champion(data=moved))
     with pytest.raises(DataRefused, match=r"completion: expect_column_max_to_be_between\(max_value=0.25") as refused:
