@@ -88,11 +88,11 @@ class LiveDisplay:
         self.live.console.print(Text(text))
 
     def _table(self) -> Group:
-        table = Table(box=None, pad_edge=False, show_header=False)
+        table = Table(box=None, pad_edge=False, show_header=False, expand=True)
         table.add_column(no_wrap=True)
         table.add_column(no_wrap=True)
         table.add_column(justify="right", no_wrap=True)
-        table.add_column(no_wrap=True, overflow="ellipsis", style="dim")
+        table.add_column(no_wrap=True, overflow="ellipsis", style="dim", ratio=1)  # gives way alone
         for row in self.rows.values():
             seconds = row.seconds if row.outcome else time.monotonic() - row.began
             state = (
