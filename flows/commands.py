@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -22,14 +23,23 @@ from flows.plan_view import print_plan
 from flows.preflight import check_input, check_machine
 from flows.record import read_run, read_runs, resolve_run, run_folder
 from flows.run_record import RunRecord
+from flows.wording import first_line, headline
 from tasks.clean_scores import clean_line
-from tasks.errors import EXIT_REFUSED, RunNotFound, WorkspaceBusy
+from tasks.errors import EXIT_REFUSED, ParamsInvalid, RunNotFound, WorkspaceBusy
 from tasks.files import dump_json, write_text
-from tasks.params import Params, load_params
+from tasks.params import Params, ReleaseParams, load_sections
 from tasks.paths import PARAMS
 
 PIPE_COLUMNS = 160
-STYLES = {"passed": "green", "reached": "cyan", "refused": "yellow", "crashed": "red", "cancelled": "magenta"}
+STYLES = {
+    "passed": "green",
+    "reached": "cyan",
+    "refused": "yellow",
+    "invalid": "red",
+    "crashed": "bold red",
+    "cancelled": "magenta",
+}
+NO_VERDICT = {"invalid": "invalid: what the run was given is wrong", "crashed": "crashed", "cancelled": "cancelled"}
 PREFECT_SETTINGS = {
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # the display shows the lines; Prefect keeps them too
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
@@ -100,7 +110,8 @@ def print_stopped(root: Path, run_id: str) -> None:
 def print_end(record: RunRecord, root: Path) -> None:
     """The verdict, the reasons, where the release and the report are."""
     console = Console(soft_wrap=True)
-    word = f"reached: {record.until}" if record.status == "reached" else f"verdict: {record.status.upper()}"
+    words = NO_VERDICT | {"reached": f"reached: {record.until}"}
+    word = words.get(record.status, f"verdict: {record.status.upper()}")
     console.print(Text(f"\n{word}", style=f"bold {STYLES[record.status]}"))
     if record.verdict is not None:
         for result in record.verdict.results:
@@ -118,7 +129,20 @@ def print_end(record: RunRecord, root: Path) -> None:
     report = root / workspace.REPORTS / record.run_id / "report.html"
     if report.exists():
         console.print(Text(f"report:  {report.relative_to(root)}"))
+    validated = record.stage("validate")
+    if validated is not None and validated.outcome == "refused":
+        _print_where_evidence_is(console, record, root)
     console.print(Text(f"record:  tunegate audit show {record.run_id}"))
+
+
+def _print_where_evidence_is(console: Console, record: RunRecord, root: Path) -> None:
+    """Where the files are that a refusal of the data names: the run's worktree is gone."""
+    docs = root / workspace.REPORTS / record.run_id / workspace.DOCS_LINK
+    if docs.exists():
+        console.print(Text(f"docs:    {docs.relative_to(root)}"))
+    kept = run_folder(record.run_id)
+    for name in ("validation.json", "drift.json"):
+        console.print(Text(f"rows:    git show {record.branch}:{kept / name}"))
 
 
 def _shown_path(location: str, root: Path) -> str:
@@ -195,10 +219,15 @@ def rehearse_command(start: Path, params_file: Path | None = None) -> None:
     rehearse(root, params, text, display.PlainDisplay())
 
 
+class ReleaseSection(BaseModel):
+    """What the parameters say of releases; the other sections may be wrong."""
+
+    release: ReleaseParams
+
+
 def status_command(start: Path) -> None:
     """What is going on here."""
     root, console = repository_root(start), Console(soft_wrap=True)
-    params = load_params(root / PARAMS)
     holder, current = workspace.lock_holder(root), root / workspace.CURRENT
     if holder and current.exists():
         note = json.loads(current.read_text(encoding="utf-8"))
@@ -206,11 +235,18 @@ def status_command(start: Path) -> None:
     else:
         console.print(Text(f"running:    {holder or 'nothing'}"))
     runs = [record for record in read_runs(root) if record.run_id != running_id(root)]
-    last = f"{runs[0].run_id} {runs[0].status}: {runs[0].reason}" if runs else "none yet; `tunegate run` makes one"
+    last = "none yet; `tunegate run` makes one"
+    if runs:
+        last = f"{runs[0].run_id} {runs[0].status}: {headline(runs[0].reason)}"
     console.print(Text(f"last run:   {last}"))
-    promoted = registry.stage_holder(root, params.release.name, params.release.stage)
+    try:
+        release = load_sections(ReleaseSection, root / PARAMS).release
+    except ParamsInvalid:
+        console.print(f"released:   not known: {PARAMS} has problems; `tunegate plan` names them")
+        return
+    promoted = registry.stage_holder(root, release.name, release.stage)
     holds = promoted.tag or promoted.commit[:12] if promoted else "nothing"
-    console.print(Text(f"{params.release.stage}: {holds}"))
+    console.print(Text(f"{release.stage}: {holds}"))
 
 
 def running_id(root: Path) -> str | None:
@@ -266,7 +302,7 @@ def audit_list_command(start: Path) -> None:
         commit = record.base_commit[:7] + ("+" if record.dirty else "")
         is_running = record.run_id == running
         status = Text("running") if is_running else Text(record.status, style=STYLES[record.status])
-        reason = Text("" if is_running or record.status == "passed" else record.reason)
+        reason = Text("" if is_running or record.status == "passed" else headline(record.reason))
         table.add_row(record.run_id, status, commit, _candidate_scores(record), release, reason)
     wide_console().print(table)
 
@@ -306,8 +342,9 @@ def audit_show_command(start: Path, wanted: str | None, *, as_json: bool) -> Non
     for name, value in facts.items():
         console.print(Text(f"{name + ':':<10}{value}"))
     for title, table in (("scores", _score_table(record)), ("stages", _stage_table(record))):
-        console.print(Text(f"\n{title}", style="bold"))
-        wide_console().print(table)
+        if table.row_count:
+            console.print(Text(f"\n{title}", style="bold"))
+            wide_console().print(table)
     for name, approval in record.approvals.items():
         console.print(
             Text(f"approval of {name}: {approval.decision} by {approval.approved_by}, digest {approval.digest}")
@@ -329,7 +366,8 @@ def _stage_table(record: RunRecord) -> Table:
     for name in ("stage", "outcome", "seconds", "output", "digest"):
         table.add_column(name, no_wrap=name == "digest", overflow="fold")
     for stage in record.stages:
-        outputs = list(stage.output_digests.items()) or [(stage.message, "")]
+        is_told = bool(stage.message) and record.reason.endswith(stage.message)  # above the table, whole
+        outputs = list(stage.output_digests.items()) or [(first_line(stage.message) if is_told else stage.message, "")]
         for index, (path, digest) in enumerate(outputs):
             first = (stage.name, stage.outcome, f"{stage.seconds:.1f}") if index == 0 else ("", "", "")
             table.add_row(*first, path, digest[:16])

@@ -46,7 +46,12 @@ def repository_root(start: Path) -> Path:
     Raises:
         WorkspaceInvalid: it is no git repository, or has no commit yet.
     """
-    root = Path(git(start, "rev-parse", "--show-toplevel"))
+    try:
+        root = Path(git(start, "rev-parse", "--show-toplevel"))
+    except WorkspaceInvalid as error:
+        if "not a git repository" not in str(error):
+            raise
+        raise WorkspaceInvalid(f"{start}: not in a Tunegate workspace; cd into the clone") from None
     git(root, "rev-parse", "--verify", "HEAD^{commit}")
     return root
 

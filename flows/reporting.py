@@ -15,15 +15,16 @@ from markupsafe import Markup
 from flows import plots, wording
 from flows.evidence import DATA_STAGES, Evidence, Flips, flips, read_evidence, why_missing
 from flows.rules import meaning
-from flows.run_record import RunRecord, ScoreLine
+from flows.run_record import RunRecord, ScoreLine, StageRecord
+from flows.workspace import DOCS_LINK
 from tasks.files import write_text
 from tasks.records import DataProfile, DataSummary, Verdict
 
 SHOWN_FLIPS = 10
 SHOWN_BROKEN_ROWS = 20
-DOCS_LINK = "data_docs/index.html"
-"""Data Docs are kept beside the page where the user finds it; the committed page only links to them."""
 ALARM = "alarm:"
+STOPPED = frozenset({"refused", "failed", "cancelled"})
+"""Outcomes of a stage that ended the run."""
 WIDE, HALF, NARROW = 840, 410, 330
 PROFILED = {"tokens": "Rows by length in tokens", "source": "Rows by source", "completion": "Rows by answer"}
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -82,7 +83,8 @@ def render_report(record: RunRecord, evidence: Evidence) -> str:
     )  # fmt: skip
     environment.filters.update(
         share=wording.share, points=wording.points, condition=wording.condition, seconds=wording.seconds,
-        moment=wording.moment, cut=wording.cut, meaning=meaning,
+        moment=wording.moment, cut=wording.cut, meaning=meaning, first_line=wording.first_line,
+        more_lines=wording.more_lines, last_words=last_words,
     )  # fmt: skip
     summaries = [found.value for found in evidence.summaries if found.value is not None]
     return environment.get_template("report.html.j2").render(
@@ -90,6 +92,7 @@ def render_report(record: RunRecord, evidence: Evidence) -> str:
         evidence=evidence,
         duration=wording.between(record.started_at, record.finished_at),
         score_rows=score_rows(record),
+        stopped=[stage for stage in record.stages if stage.outcome in STOPPED and stage.message],
         pictures=pictures(record, evidence, summaries),
         summaries=summaries,
         rows=count_rows(summaries),
@@ -101,6 +104,12 @@ def render_report(record: RunRecord, evidence: Evidence) -> str:
         params=[(name, list(wording.flattened(value, ""))) for name, value in record.params.items()],
         missing=missing_sentences(record, evidence),
     )
+
+
+def last_words(stage: StageRecord, record: RunRecord) -> str:
+    """What a stage that stopped said, without the line that the page begins with."""
+    is_told = record.reason == f"{stage.name}: {stage.message}"
+    return wording.more_lines(stage.message) if is_told else stage.message
 
 
 def pictures(record: RunRecord, evidence: Evidence, summaries: list[DataSummary]) -> dict[str, Picture]:

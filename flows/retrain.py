@@ -19,7 +19,7 @@ from flows import display, record, registry, workspace
 from flows.evidence import data_docs
 from flows.record import Progress
 from flows.release import identical_release, register_and_promote, release_flow
-from flows.reporting import DOCS_LINK, markdown_verdict, score_table, write_report
+from flows.reporting import markdown_verdict, score_table, write_report
 from flows.reproduce import (
     Stage,
     StageRun,
@@ -30,10 +30,10 @@ from flows.reproduce import (
     stages_up_to,
     why_stale,
 )
-from flows.run_record import ReleaseRecord, RunRecord, StageRecord
+from flows.run_record import ReleaseRecord, RunRecord, RunStatus, StageRecord
 from flows.workspace import RunPlace
 from tasks import paths
-from tasks.errors import EXIT_REFUSED, ParamsInvalid, TunegateError
+from tasks.errors import EXIT_INPUT, EXIT_REFUSED, ParamsInvalid, TunegateError
 from tasks.files import read_json
 from tasks.params import Params, RunParams, load_params
 from tasks.paths import STATE, STATE_VARIABLE
@@ -237,18 +237,23 @@ def attempt(place: RunPlace, progress: Progress, *, release: bool) -> None:
         checkout(place.worktree)
         run_line(place, params, progress, release=release)
     except StageStopped as stopped:
-        refused = stopped.run.outcome == "refused"
-        progress.status, progress.reason = "refused" if refused else "crashed", str(stopped)
-        if not refused:
+        progress.status, progress.reason = status_of(stopped.run.exit_code), str(stopped)
+        if progress.status != "refused":
             raise
     except Exception as error:
-        refused = isinstance(error, TunegateError) and error.exit_code == EXIT_REFUSED
-        progress.status = "refused" if refused else "crashed"
-        progress.reason = str(error) if refused else f"{type(error).__name__}: {error}"
+        progress.status = status_of(error.exit_code if isinstance(error, TunegateError) else None)
+        progress.reason = f"{type(error).__name__}: {error}" if progress.status == "crashed" else str(error)
         raise
     except BaseException as error:
         progress.status, progress.reason = "cancelled", f"stopped from outside ({type(error).__name__}); run again"
         raise
+
+
+def status_of(exit_code: int | None) -> RunStatus:
+    """What a run is that a stage, or one of our errors, ended with this exit code."""
+    if exit_code == EXIT_INPUT:
+        return "invalid"
+    return "refused" if exit_code == EXIT_REFUSED else "crashed"
 
 
 def finish(place: RunPlace, progress: Progress) -> None:
@@ -300,7 +305,7 @@ def keep_report(place: RunPlace, run_record: RunRecord) -> None:
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_bytes(report.read_bytes())
     if (docs := data_docs(run_record, place.worktree)) is not None:
-        shutil.copytree(docs, kept.parent / Path(DOCS_LINK).parent, dirs_exist_ok=True)
+        shutil.copytree(docs, kept.parent / Path(workspace.DOCS_LINK).parent, dirs_exist_ok=True)
 
 
 def params_or_none(place: RunPlace) -> Params | None:

@@ -8,8 +8,12 @@ from tasks.approvals import Approval
 from tasks.files import parse_json
 from tasks.records import Pace, Parity, Record, Verdict
 
-RunStatus = Literal["passed", "reached", "refused", "crashed", "cancelled"]
-"""`reached` is a run that was asked to go to a stage and no further: nothing was judged as a whole or released."""
+RunStatus = Literal["passed", "reached", "refused", "invalid", "crashed", "cancelled"]
+"""`reached` is a run that was asked to go to a stage and no further: nothing was judged as a whole or released.
+
+`invalid` is a run that was given what is wrong or not there, a source say, or the network: the user's to mend, exit
+code 2. `crashed` is a bug, or a run that was killed.
+"""
 StageOutcome = Literal["executed", "restored", "unchanged", "refused", "failed", "cancelled", "not_run"]
 ENDED: frozenset[StageOutcome] = frozenset({"executed", "restored", "unchanged", "refused"})
 """Outcomes of a stage that came to its end, so that its outputs are this run's."""

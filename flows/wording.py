@@ -62,6 +62,22 @@ def cut(text: str, most: int = 700) -> str:
     return text if len(text) <= most else f"{text[:most]}… ({len(text) - most:,} more characters)"
 
 
+def first_line(text: str) -> str:
+    """The first line of a message; a colon at its end announced the others."""
+    return text.partition("\n")[0].removesuffix(":")
+
+
+def more_lines(text: str) -> str:
+    """All lines of a message but the first."""
+    return text.partition("\n")[2]
+
+
+def headline(text: str, most: int = 160) -> str:
+    """The first line of a message, shortened: what a list of messages has room for."""
+    first = first_line(text)
+    return first if len(first) <= most else f"{first[:most]}…"
+
+
 def flattened(value: JsonValue, name: str) -> Iterator[tuple[str, str]]:
     """Dotted names and texts of the leaves of a parameter; a list of plain values is one leaf."""
     if isinstance(value, dict) and value:

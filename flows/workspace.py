@@ -24,6 +24,8 @@ from tasks.paths import PARAMS, STATE
 WORKTREES = STATE / "worktrees"
 REPORTS = STATE / "reports"
 CURRENT = STATE / "current.json"
+DOCS_LINK = "data_docs/index.html"
+"""Data Docs are kept beside the report where the user finds it; the committed page only links to them."""
 RUN_BRANCHES = "run/"
 
 

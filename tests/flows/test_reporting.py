@@ -1,12 +1,14 @@
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from pydantic import JsonValue
 
+from flows.commands import STYLES
 from flows.evidence import read_evidence
 from flows.reporting import changed_answers, count_rows, markdown_verdict, score_table, write_report
-from flows.run_record import RunRecord, parse_run_record
+from flows.run_record import RunRecord, RunStatus, parse_run_record
 from flows.wording import flattened
 from tasks import paths
 from tasks.errors import FileInvalid
@@ -14,10 +16,12 @@ from tasks.files import dump_json, write_json, write_jsonl, write_text
 from tasks.records import ExpectationResult, LedgerEntry, Sample, TrainMetrics, Validation
 from tasks.tables import write_records
 from tests.flows.fake_run import (
+    STAGES,
     crashed_record,
     fake_champion,
     fake_ledger,
     fake_metrics,
+    fake_stages,
     fake_summaries,
     fake_supervision,
     fake_validation,
@@ -136,6 +140,34 @@ def test_a_crashed_run_shows_its_last_words_and_what_it_had(workspace: Path, tmp
     assert "torch.OutOfMemoryError: tried to allocate 512.00 MiB" in text.split('<section id="scores">')[0]
     assert "Every row has a fate" in section(text, "rows")
     assert "The stage evaluate_candidate did not run: train failed before it." in section(text, "scores")
+
+
+def test_a_long_reason_is_told_once_its_first_line_on_top(workspace: Path, tmp_path: Path) -> None:
+    message = "the data breaks 2 expectations:\n  tokens: one of them\n  prompt: the other"
+    stages = fake_stages(STAGES.index("validate"), "refused", message)
+    changes = {"status": "refused", "reason": f"validate: {message}", "stages": stages}
+    top = page(crashed_record().model_copy(update=changes), workspace, tmp_path).split('<section id="scores">')[0]
+    assert '<p class="lead">validate: the data breaks 2 expectations</p>' in top
+    assert '<pre class="message">  tokens: one of them\n  prompt: the other</pre>' in top
+    assert top.count("the data breaks 2 expectations") == 1
+    alone = {"stages": (), "reason": "params.yaml: 2 problems:\n  lora.r: one\n  lora.s: other"}
+    top = page(crashed_record().model_copy(update=alone), workspace, tmp_path).split('<section id="scores">')[0]
+    assert top.count("lora.r: one") == 1
+
+
+def test_expectations_are_folded_when_all_hold(workspace: Path, tmp_path: Path) -> None:
+    text = section(page(passed_record(), workspace, tmp_path), "expectations")
+    assert ("<details>" in text, "<details open>" in text) == (True, False)
+    write_workspace(tmp_path)
+    write_json(tmp_path / paths.VALIDATION, fake_validation().model_copy(update={"success": False}))
+    assert "<details open>" in section(page(passed_record(), tmp_path, tmp_path), "expectations")
+
+
+@pytest.mark.parametrize("status", get_args(RunStatus))
+def test_every_way_to_end_has_a_word_and_a_colour(workspace: Path, tmp_path: Path, status: str) -> None:
+    text = page(passed_record().model_copy(update={"status": status}), workspace, tmp_path)
+    assert f"{status.upper()}</h1>" in text
+    assert status in STYLES
 
 
 def test_outputs_of_an_earlier_run_are_not_shown_for_a_stage_that_did_not_end(workspace: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from tasks.errors import WorkspaceBusy
 from tests.flows.fake_run import FAKE_PACE
 from tests.flows.test_reproduce import gone
 from tests.flows.tiny_line import ROOT, STAGES, let, let_gate_refuse
-from tests.flows.tiny_repo import commit
+from tests.flows.tiny_repo import commit, run
 
 FIRST, SECOND = "20260102-030405-aaaa", "20260102-040506-bbbb"
 
@@ -151,6 +152,14 @@ def test_verdict_scores_and_report_are_prefect_artifacts(twice: SimpleNamespace)
     }  # fmt: skip
 
 
+def test_any_output_of_a_past_run_is_had_as_the_guide_says(twice: SimpleNamespace, tmp_path: Path) -> None:
+    guide = (ROOT / "docs/data.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"^dvc get .*?(?=  )", guide, re.MULTILINE)
+    words = [*command.replace("ID", FIRST).split(), "--out", str(tmp_path / "got.parquet")]
+    run(twice.root, sys.executable, "-m", *words)
+    assert (tmp_path / "got.parquet").read_bytes()[:4] == b"PAR1"
+
+
 def test_the_same_run_again_executes_only_what_looks_at_the_champion(twice: SimpleNamespace) -> None:
     found = outcomes(twice.second[1])
     executed = {name for name, outcome in found.items() if outcome not in {"restored", "unchanged"}}
@@ -214,17 +223,31 @@ def test_a_refused_verdict_is_completed_and_named_refused_with_its_reasons(
 
 ENDS = [
     ("raise DataRefused('too few rows; add some')", 3, "refused", "refused", "too few rows; add some"),
-    ("raise SourceInvalid('a.jsonl: line 3; mend it')", 2, "crashed", "failed", "a.jsonl: line 3; mend it"),
+    ("raise SourceInvalid('a.jsonl: line 3; mend it')", 2, "invalid", "failed", "a.jsonl: line 3; mend it"),
     ("raise KeyError('queue')", 1, "crashed", "failed", "KeyError: 'queue'"),
 ]
+
+ENDS_WITH = {
+    "refused": "\nverdict: REFUSED\n",
+    "invalid": "\ninvalid: what the run was given is wrong\n",
+    "crashed": "\ncrashed\n",
+}
 
 
 @pytest.mark.parametrize(("body", "code", "status", "outcome", "message"), ENDS, ids=["refuses", "input", "crashes"])
 def test_a_stage_that_stops_the_line_is_on_record_with_its_message(
-    short_line: Path, monkeypatch: pytest.MonkeyPatch, body: str, code: int, status: str, outcome: str, message: str
+    short_line: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    body: str,
+    code: int,
+    status: str,
+    outcome: str,
+    message: str,
 ) -> None:
     attempts = let(short_line, "ingest", body)
     assert command(short_line, monkeypatch) == code
+    assert ENDS_WITH[status] in capsys.readouterr().out
     record = read_run(short_line, FIRST)
     assert (record.status, record.reason) == (status, f"ingest: {message}")
     assert outcomes(record) == {"ingest": outcome, "gate": "not_run", "merge": "not_run"}
@@ -241,11 +264,12 @@ def test_what_was_unavailable_is_tried_again(short_line: Path) -> None:
     assert (state.name, record.release, tags(short_line)) == ("Passed", None, [])
 
 
-def test_parameters_that_do_not_parse_leave_a_crashed_record(short_line: Path) -> None:
+def test_parameters_that_do_not_parse_leave_an_invalid_record(short_line: Path) -> None:
     break_params(short_line)
     state, record = go(short_line)
-    assert (state.is_failed(), record.status, record.params) == (True, "crashed", {})
+    assert (state.is_failed(), record.status, record.params) == (True, "invalid", {})
     assert "lora.r: Input should be a valid integer; found 'many'" in record.reason
+    assert not record.reason.startswith("ParamsInvalid")
     assert is_clean(short_line)
 
 
