@@ -131,7 +131,7 @@ def report(
 
 @audit.command("list")
 def audit_list() -> None:
-    """List all runs, the refused and the crashed ones too, the newest first.
+    """List all runs, the refused, the invalid and the crashed ones too, the newest first.
 
     Example: [bold]tunegate audit list[/bold]
     """
@@ -166,10 +166,11 @@ def data_show(
 
     Example: [bold]tunegate data show support_tickets[/bold];
     [bold]tunegate data show exports/new.csv[/bold] proposes an entry for `sources:`
+    Exit codes: 0 a run would take it; 2 it would not.
     """
     from flows.data_commands import show_command  # noqa: PLC0415
 
-    show_command(Path.cwd(), source, rows, params_file)
+    raise typer.Exit(show_command(Path.cwd(), source, rows, params_file))
 
 
 @data.command("why")

@@ -5,22 +5,23 @@ from contextlib import chdir
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from flows.commands import ended_run, wide_console
 from flows.data_diff import DataDiff, FateMove, compare
-from flows.git import repository_root
-from flows.outputs import newest_outputs, run_outputs
+from flows.git import git, repository_root
+from flows.outputs import Outputs, newest_outputs, run_outputs
 from flows.row_story import RowNotFound, RowStory, find_row, search_rows, tell
 from flows.rules import meaning
 from flows.wording import cut, file_size
-from tasks.errors import SourceInvalid
+from tasks.errors import EXIT_INPUT, SourceInvalid
 from tasks.files import dump_json
-from tasks.params import load_params
-from tasks.params_data import Source
-from tasks.paths import PARAMS
+from tasks.params import load_sections
+from tasks.params_data import IngestParams, Source
+from tasks.paths import PARAMS, SOURCES
 from tasks.records import Message
 
 if TYPE_CHECKING:
@@ -33,22 +34,46 @@ SHOWN_MOVES = 30
 MOST_FOUND = 20
 
 
-def show_command(start: Path, wanted: str | None, rows: int, params_file: Path | None) -> None:
-    """Show one source, one path, or all sources of the parameters."""
-    from tasks.preview import preview_path, preview_source  # noqa: PLC0415  readers of every format take a while
+class SourceParams(BaseModel):
+    """What the parameters say of the sources; the other sections may be wrong."""
+
+    sources: list[Source]
+    ingest: IngestParams
+
+
+def show_command(start: Path, wanted: str | None, rows: int, params_file: Path | None) -> int:
+    """Show one source, one path, or all sources of the parameters; returns 2 when a run would refuse one of them."""
+    from tasks.preview import preview_path, preview_source, reason_to_refuse  # noqa: PLC0415  readers take a while
 
     root, console = repository_root(start), Console(soft_wrap=True)
-    sources = {source.name: source for source in load_params(params_file or root / PARAMS).sources}
+    params = load_sections(SourceParams, params_file or root / PARAMS)
+    sources = {source.name: source for source in params.sources}
     place = None if wanted is None else (start / wanted).resolve()
+    shown: list[Source | Path] = [source for source in params.sources if wanted in {None, source.name}]
+    if not shown and place is not None and place.exists():
+        shown = [place.relative_to(root) if place.is_relative_to(root) else place]
+    if not shown:
+        raise SourceInvalid(f"{wanted!r} is neither a source ({', '.join(sources)}) nor a file or folder here")
+    code = 0
     with chdir(root):  # as the stages run
-        if wanted is None or wanted in sources:
-            for source in sources.values() if wanted is None else [sources[wanted]]:
-                print_preview(console, preview_source(source, rows), source)
-        elif place is not None and place.exists():
-            inside = place.relative_to(root) if place.is_relative_to(root) else place
-            print_preview(console, preview_path(inside, rows), None)
-        else:
-            raise SourceInvalid(f"{wanted!r} is neither a source ({', '.join(sources)}) nor a file or folder here")
+        for item in shown:
+            if isinstance(item, Source):
+                preview = preview_source(item, rows)
+                print_preview(console, preview, item)
+            else:
+                preview = preview_path(item, rows)
+                print_preview(console, preview, None)
+                if _is_unknown_to_git(root, item):
+                    console.print(Text(f"git does not know it, and a run takes what git tracks: `git add {item}`\n"))
+            if reason := reason_to_refuse(preview, params.ingest.max_broken_share):
+                console.print(Text(f"a run would refuse it: {reason}\n", style="red"))
+                code = EXIT_INPUT
+    return code
+
+
+def _is_unknown_to_git(root: Path, path: Path) -> bool:
+    """Whether a source without a digest has a file that a run, which has a worktree of its own, would not see."""
+    return path.is_relative_to(SOURCES) and bool(git(root, "ls-files", "--others", "--", f":(literal){path}"))
 
 
 def print_preview(console: Console, preview: "Preview", source: Source | None) -> None:
@@ -66,7 +91,7 @@ def print_preview(console: Console, preview: "Preview", source: Source | None) -
             console.print(Text(f"    tools: {cut(example.tools, SHOWN_CHARS)}", style="dim"))
     if preview.proposal:
         console.print(Text("\nput this below `sources:` in params.yaml to use it:\n", style="bold"))
-        console.print(Text(preview.proposal))
+        print(preview.proposal)
     console.print()
 
 
@@ -93,7 +118,8 @@ def _trouble(preview: "Preview") -> Iterator[str]:
     for rule, count in preview.broken_by_rule.items():
         yield f"{count:>7,}  {_with_meaning(rule)}"
     for row in preview.broken:
-        yield f"         {row.file}:{row.line}: {row.rule}: {cut(row.value, 200)}"
+        value = f": {cut(row.value, 200)}" if row.value else ""
+        yield f"         {row.file}:{row.line}: {row.rule}{value}"
     if preview.problem:
         yield f"problem: {preview.problem}"
 
@@ -113,25 +139,30 @@ def why_command(start: Path, row: str | None, run: str | None, text: str | None,
     Raises:
         RowNotFound: neither a row nor a text was named, or no row has it.
     """
+    if (row is None) == (text is None):
+        raise RowNotFound("name a row by its id, the beginning of it, or FILE:LINE; or give --text to search, not both")
     root = repository_root(start)
     outputs = newest_outputs(root) if run is None else run_outputs(root, ended_run(root, run))
     console = Console(soft_wrap=True)
-    if text is not None:
-        found = search_rows(outputs, text, MOST_FOUND + 1)
-        if not found:
-            raise RowNotFound(f"{outputs.name}: no row has {text!r} in it")
-        for match in found[:MOST_FOUND]:
-            console.print(Text(f"{match['id']}  {match['file']}:{match['line']}  {_around(match['text'], text)}"))
-        if len(found) > MOST_FOUND:
-            console.print(f"and more; a longer text names fewer; `tunegate data why {found[0]['id']}` tells of one")
+    if row is None or text is not None:
+        _search(console, outputs, text or "")
         return
-    if row is None:
-        raise RowNotFound("name a row by its id, the beginning of it, or FILE:LINE; or give --text to search")
     story = tell(outputs, find_row(outputs, row))
     if as_json:
         print(dump_json(story), end="")
     else:
         print_story(console, story)
+
+
+def _search(console: Console, outputs: Outputs, text: str) -> None:
+    found = search_rows(outputs, text, MOST_FOUND + 1)
+    if not found:
+        raise RowNotFound(f"{outputs.name}: no row has {text!r} in it")
+    console.print(Text(f"of {outputs.name}:", style="bold"))
+    for match in found[:MOST_FOUND]:
+        console.print(Text(f"{match['id']}  {match['file']}:{match['line']}  {_around(match['text'], text)}"))
+    if len(found) > MOST_FOUND:
+        console.print(f"and more; a longer text names fewer; `tunegate data why {found[0]['id']}` tells of one")
 
 
 def _around(text: str, wanted: str, room: int = 40) -> str:
@@ -157,7 +188,12 @@ def print_story(console: Console, story: RowStory) -> None:
     if story.nearest_kept is not None:
         known = story.nearest_kept.similarity
         alike = "in the same cluster" if known is None else f"similarity {known:.3f}"
-        console.print(Text(f"  nearest: {story.nearest_kept.id}, which is kept ({alike})"))
+        near = story.nearest_kept
+        console.print(Text(f"  nearest: {near.id} at {near.file}:{near.line}, which is kept ({alike})"))
+        console.print(Text(f"           {_in_one_line(near.prompt)}", style="dim"))
+    for other in story.contradictions:
+        console.print(Text(f"  differs: {other.id} at {other.file}:{other.line}, which asks the same"))
+        console.print(Text(f"           and answers {_in_one_line(other.answer)}", style="dim"))
     console.print()
     if story.text:
         console.print(Text("set aside:", style="bold"))
@@ -166,6 +202,10 @@ def print_story(console: Console, story: RowStory) -> None:
         console.print(Text(f"as it left {story.stage}:", style="bold"))
         print_turns(console, story.messages)
     console.print(Text(f"\n{story.sentence}", style="bold"))
+
+
+def _in_one_line(text: str) -> str:
+    return cut(" ".join(text.split()), 300)
 
 
 def _with_meaning(rule: str) -> str:
@@ -207,7 +247,7 @@ def print_diff(console: Console, found: DataDiff) -> None:
     ]
     _print_table("benchmark items that differ", ("benchmark", "A", "B", "seen by base in A", "in B"), items)
     if not (counts or found.added or found.removed or found.moved or found.changed):
-        console.print("every row has the same fate in both")
+        console.print("every row has the same fate in both" + (", as far as compared" if found.notes else ""))
 
 
 def _print_moves(title: str, found: Sequence[FateMove]) -> None:

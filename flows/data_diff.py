@@ -1,6 +1,7 @@
 """Two runs' data side by side: which rows came, went and moved, by which rule, and what in the parameters differs."""
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pydantic import JsonValue
@@ -10,6 +11,7 @@ from flows.row_story import FOLDERS
 from flows.row_tables import Move, changes, count_by_rule, count_final, entries_table, moves
 from flows.wording import flattened
 from tasks import paths
+from tasks.errors import RunNotFound
 from tasks.files import read_json
 from tasks.records import ContaminatedItems, Record
 
@@ -89,8 +91,10 @@ def compare(a: Outputs, b: Outputs) -> DataDiff:
 
     Raises:
         FileInvalid: a run's ledgers are gone from the cache, or damaged.
+        RunNotFound: a run has no rows.
     """
-    before, after = _entries(a), _entries(b)
+    stages = _common_stages(a, b)
+    before, after = _entries(a, stages), _entries(b, stages)
     found = moves(before, after)
     return DataDiff(
         a=a.name,
@@ -106,14 +110,32 @@ def compare(a: Outputs, b: Outputs) -> DataDiff:
             for rule, side, rows, ids in changes(before, after)
         ),
         params=tuple(_params(a, b)),
-        benchmark_items=tuple(_items(a, b)),
-        notes=tuple(note for outputs in (a, b) for note in _notes(outputs)),
+        benchmark_items=tuple(_items(a, b)) if "split" in stages else (),
+        notes=tuple(note for outputs in (a, b) for note in _notes(outputs, stages)),
     )
 
 
-def _entries(outputs: Outputs) -> Any:
-    found = [outputs.path(folder / paths.LEDGER) for folder in FOLDERS.values()]
-    return entries_table([path for path in found if path is not None])
+def _common_stages(a: Outputs, b: Outputs) -> list[str]:
+    """The data stages that ended in both runs: what only one has would make its rows look like rows that came or went.
+
+    Raises:
+        RunNotFound: there is none.
+    """
+    for outputs in (a, b):
+        if outputs.path(paths.INGEST / paths.LEDGER) is None:
+            raise RunNotFound(f"{outputs.name} has no rows to compare: its stage ingest did not end; name another run")
+    return list(itertools.takewhile(lambda stage: all(_has(outputs, stage) for outputs in (a, b)), FOLDERS))
+
+
+def _has(outputs: Outputs, stage: str) -> bool:
+    return outputs.path(FOLDERS[stage] / paths.LEDGER) is not None
+
+
+def _entries(outputs: Outputs, stages: Sequence[str]) -> Any:
+    found = [outputs.path(FOLDERS[stage] / paths.LEDGER) for stage in stages]
+    examples = None if len(stages) == len(FOLDERS) else outputs.path(FOLDERS[stages[-1]] / paths.EXAMPLES)
+    handed_on = None if examples is None else (stages[-1], examples)
+    return entries_table([path for path in found if path is not None], handed_on)
 
 
 def _counts(before: Any, after: Any) -> Iterator[RuleCount]:
@@ -164,10 +186,9 @@ def _contaminated(outputs: Outputs) -> ContaminatedItems:
     return ContaminatedItems(checked={}, seen_by_base={}) if path is None else read_json(path, ContaminatedItems)
 
 
-def _notes(outputs: Outputs) -> Iterator[str]:
+def _notes(outputs: Outputs, stages: Sequence[str]) -> Iterator[str]:
     """What a run cannot be asked about, because a stage did not end in it or it is older than the question."""
-    for stage, folder in FOLDERS.items():
-        if outputs.path(folder / paths.LEDGER) is None:
-            yield f"{outputs.name} has no ledger of {stage}: the stage did not end in it"
-    if outputs.path(paths.SPLIT / paths.LEDGER) is not None and outputs.path(paths.CONTAMINATED_ITEMS) is None:
+    if missing := [stage for stage in FOLDERS if not _has(outputs, stage)]:
+        yield f"{outputs.name} has no ledger of {', '.join(missing)}: compared as far as {stages[-1]} only"
+    elif outputs.path(paths.CONTAMINATED_ITEMS) is None:
         yield f"{outputs.name} is older than the record of the items that the base has seen"

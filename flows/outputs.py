@@ -20,6 +20,8 @@ from tasks.yaml_files import read_yaml
 
 LOCKED = frozenset({"executed", "restored", "unchanged"})
 """Outcomes of a stage whose outputs dvc.lock names; after any other it may still name those of an earlier run."""
+LEDGERS = tuple(folder / paths.LEDGER for folder in (paths.INGEST, paths.CLEAN, paths.DEDUP, paths.SPLIT))
+"""The ledgers of all data stages: who has them knows the fate of every row."""
 _FOLDER = ".dir"
 
 
@@ -98,21 +100,24 @@ def workspace_outputs(root: Path) -> Outputs:
 
 
 def newest_outputs(root: Path) -> Outputs:
-    """The outputs of the newest run whose rows can still be read, else those of the workspace.
+    """The outputs of the newest run that knows the fate of every row; else of one that has rows, or the workspace.
 
     Raises:
-        RunNotFound: neither has any.
+        RunNotFound: none of them has any.
     """
+    has_rows = None
     for record in read_runs(root):
         found = run_outputs(root, record.run_id)
-        if found.has(paths.INGEST / paths.LEDGER):
+        if all(found.has(ledger) for ledger in LEDGERS):
             return found
+        if has_rows is None and found.has(LEDGERS[0]):
+            has_rows = found
     here = workspace_outputs(root)
-    if not here.has(paths.INGEST / paths.LEDGER):
+    if has_rows is None and not here.has(LEDGERS[0]):
         raise RunNotFound(
             "no run and no workspace output has rows to ask about; `tunegate run --until validate` makes some"
         )
-    return here
+    return has_rows or here
 
 
 def _objects(lock: str, stages: list[str]) -> dict[str, str]:

@@ -1,13 +1,14 @@
 """The way of one row through the data stages: where it came from, what each stage did to it, and where it is now."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from flows.outputs import Outputs
 from flows.row_tables import ends_with, field, rows_where, rows_with_text, starts_with
 from flows.rules import meaning
+from flows.wording import cut
 from tasks import paths
 from tasks.errors import TunegateError
 from tasks.records import LedgerEntry, Message, Partition, Record
@@ -20,6 +21,7 @@ PARTITION_FILES: dict[Partition, Path] = {
     "test": paths.TEST_EXAMPLES,
 }
 SHOWN_MATCHES = 10
+SHOWN_ANSWER = 100
 PLACE = ["id", "source", "file", "line"]
 _SIMILARITY = re.compile(r"(?:similarity|cosine) (\d\.\d+)")
 _ID = re.compile(r"[0-9a-f]{16}\b")
@@ -34,13 +36,26 @@ class Neighbour(Record):
 
     id: str
     similarity: float | None
+    file: str
+    line: int
+    prompt: str
+
+
+class Contradiction(Record):
+    """A row that asks the same as another one and has another answer."""
+
+    id: str
+    file: str
+    line: int
+    answer: str
 
 
 class RowStory(Record):
     """Everything that is known about one row.
 
     `of` says whose row it is, `partition` is None unless it was kept, `stage` is the last one that it came out of.
-    `text` is what was set aside of a row that could not be read or was refused; `messages` are its turns otherwise.
+    `text` is what was set aside of a row that could not be read; `messages` are its turns otherwise. `contradictions`
+    are the first rows with the same question and another short answer.
     """
 
     of: str
@@ -52,6 +67,7 @@ class RowStory(Record):
     cluster: str | None
     cluster_rows: int
     nearest_kept: Neighbour | None
+    contradictions: tuple[Contradiction, ...]
     partition: Partition | None
     repeat: int
     stage: str
@@ -67,22 +83,33 @@ def find_row(outputs: Outputs, wanted: str) -> dict[str, Any]:
         RowNotFound: no row, or more than one, is named so.
     """
     file, _, line = wanted.rpartition(":")
-    if file and line.isdecimal():
-        where = ((field("file") == file) | ends_with("file", f"/{file}")) & (field("line") == int(line))
-    else:
-        where = starts_with("id", wanted)
+    of_file = (field("file") == file) | ends_with("file", f"/{file}")
+    is_place = bool(file) and line.isdecimal()
+    where = of_file & (field("line") == int(line)) if is_place else starts_with("id", wanted)
     found: dict[str, dict[str, Any]] = {}
     for path in _tables_with_every_row(outputs):
         found |= {row["id"]: row for row in rows_where(path, PLACE, where)}
     if not found:
+        known = _rows_of_file(outputs, of_file) if is_place else ""
         raise RowNotFound(
-            f"{outputs.name} has no row {wanted!r}; give an id or its beginning, FILE:LINE, or --text with words of it"
+            f"{outputs.name} has no row {wanted!r}{known}; give an id or its beginning, FILE:LINE, or --text with "
+            "words of it"
         )
     if len(found) > 1:
         shown = [f"  {row['id']}  {row['file']}:{row['line']}" for _, row in sorted(found.items())[:SHOWN_MATCHES]]
         more = [f"  and {len(found) - SHOWN_MATCHES:,} more"] if len(found) > SHOWN_MATCHES else []
         raise RowNotFound("\n".join([f"{len(found):,} rows are named {wanted!r}; give more of the id:", *shown, *more]))
     return next(iter(found.values()))
+
+
+def _rows_of_file(outputs: Outputs, of_file: Any) -> str:
+    """What is known of the rows of a file, for who named a line that it does not have."""
+    lines: dict[str, int] = {}
+    for path in _tables_with_every_row(outputs):
+        lines |= {row["id"]: int(row["line"]) for row in rows_where(path, ["id", "line"], of_file)}
+    if not lines:
+        return ": it has read no file of this name"
+    return f": it has {len(lines):,} rows of this file, from line {min(lines.values())} to {max(lines.values())}"
 
 
 def search_rows(outputs: Outputs, text: str, most: int) -> list[dict[str, Any]]:
@@ -103,6 +130,7 @@ def tell(outputs: Outputs, row: dict[str, Any]) -> RowStory:
     final = next((entry for entry in entries if entry.fate != "changed"), None)
     cluster, members = read_cluster(outputs, row_id)
     nearest = nearest_kept(outputs, row_id, entries, members)
+    contradicting = tuple(contradictions(outputs, row_id, final, members))
     stage, example = last_example(outputs, row_id)
     partition = final.rule if final is not None and final.fate == "kept" else None
     repeat = int(example.get("repeat", 1)) if example else 1
@@ -114,12 +142,13 @@ def tell(outputs: Outputs, row: dict[str, Any]) -> RowStory:
             "cluster": cluster,
             "cluster_rows": len(members),
             "nearest_kept": nearest,
+            "contradictions": contradicting,
             "partition": partition,
             "repeat": repeat,
             "stage": stage,
             "messages": tuple(example["messages"]) if example else (),
-            "text": "" if example and final is not None and final.fate == "kept" else set_aside(outputs, row_id),
-            "sentence": sentence(final, nearest, stage, repeat),
+            "text": "" if example else set_aside(outputs, row_id),
+            "sentence": sentence(final, nearest, contradicting, stage, repeat),
         }
     )
 
@@ -163,7 +192,33 @@ def nearest_kept(
     if not kept:
         return None
     best = min(kept, key=lambda name: (-(known[name] or 0.0), name))
-    return Neighbour(id=best, similarity=known[best])
+    _, row = last_example(outputs, best)
+    prompt = "\n".join(turn["content"] for turn in row.get("messages", ()) if turn["role"] == "user")
+    return Neighbour(id=best, similarity=known[best], file=row.get("file", ""), line=row.get("line", 0), prompt=prompt)
+
+
+def contradictions(
+    outputs: Outputs, row_id: str, final: LedgerEntry | None, members: Sequence[str]
+) -> Iterator[Contradiction]:
+    """The first rows that ask what `row_id` asks and have another short answer.
+
+    Of the rows with one answer only the first is compared with those that have another: what it was dropped for, the
+    others of its cluster were too.
+    """
+    if (path := outputs.path(paths.DEDUP / paths.CONFLICTS)) is None:
+        return
+    is_dropped_for_it = final is not None and final.rule == "conflicting_answers"
+    asked = list(members) if is_dropped_for_it else [row_id]
+    columns = ["left", "right", "left_completion", "right_completion"]
+    answers: dict[str, str] = {}
+    for pair in rows_where(path, columns, field("left").isin(asked) | field("right").isin(asked)):
+        answers |= {pair["left"]: pair["left_completion"], pair["right"]: pair["right_completion"]}
+    _, own = last_example(outputs, row_id)
+    answer = answers.get(row_id) or next((turn["content"] for turn in reversed(own.get("messages", ()))), None)
+    others = [other for other in sorted(answers) if other != row_id and answers[other] != answer]
+    for other in others[:SHOWN_MATCHES]:
+        _, row = last_example(outputs, other)
+        yield Contradiction(id=other, file=row.get("file", ""), line=row.get("line", 0), answer=answers[other])
 
 
 def kept_rows(outputs: Outputs, ids: list[str]) -> list[str]:
@@ -185,7 +240,7 @@ def last_example(outputs: Outputs, row_id: str) -> tuple[str, dict[str, Any]]:
     files += [(stage, FOLDERS[stage] / paths.EXAMPLES) for stage in ("dedup", "clean", "ingest")]
     for stage, file in files:
         if (path := outputs.path(file)) is not None:
-            rows = rows_where(path, ["messages", "repeat"], field("id") == row_id)
+            rows = rows_where(path, ["file", "line", "messages", "repeat"], field("id") == row_id)
             if rows:
                 return stage, rows[0]
     return "", {}
@@ -201,7 +256,13 @@ def set_aside(outputs: Outputs, row_id: str) -> str:
     return ""
 
 
-def sentence(final: LedgerEntry | None, nearest: Neighbour | None, stage: str, repeat: int) -> str:
+def sentence(
+    final: LedgerEntry | None,
+    nearest: Neighbour | None,
+    contradicting: Sequence[Contradiction],
+    stage: str,
+    repeat: int,
+) -> str:
     """The row's fate in one sentence."""
     if final is None:
         return f"It came out of {stage}, the last data stage that ran; its fate is still open."
@@ -213,7 +274,10 @@ def sentence(final: LedgerEntry | None, nearest: Neighbour | None, stage: str, r
     like = ""
     if nearest is not None:
         alike = "" if nearest.similarity is None else f", similarity {nearest.similarity:.3f}"
-        like = f"; the nearest row that is kept is {nearest.id}{alike}"
+        like = f"; the nearest row that is kept is {nearest.id} at {nearest.file}:{nearest.line}{alike}"
+    elif final.rule == "conflicting_answers" and contradicting:
+        other = contradicting[0]
+        like = f"; {other.id} at {other.file}:{other.line} answers {cut(other.answer, SHOWN_ANSWER)}"
     return f"It was dropped by {final.stage}: {why}{like}."
 
 

@@ -73,17 +73,31 @@ def rows_with_text(path: Path, text: str, most: int) -> list[dict[str, Any]]:
     return found
 
 
-def entries_table(ledgers: Sequence[Path]) -> Any:
-    """The ledgers of a run one after the other, as a table of id, source, stage, fate and rule."""
+def entries_table(ledgers: Sequence[Path], handed_on: tuple[str, Path] | None = None) -> Any:
+    """The ledgers of a run one after the other, as a table of id, source, stage, fate and rule.
+
+    Without the later ones some rows have no fate yet: `handed_on` is the last stage and its examples, which get one.
+    """
     parts = []
     for path in ledgers:
         with _opened(path) as table:
             parts.append(table.to_table(columns=FATE_COLUMNS))
+    if handed_on is not None:
+        parts.append(_handed_on(*handed_on))
     whole = pa.concat_tables(parts) if parts else pa.table({name: pa.array([], pa.string()) for name in FATE_COLUMNS})
     for place, name in enumerate(FATE_COLUMNS):
         if name != "id":  # a few values each: their numbers are enough
             whole = whole.set_column(place, name, whole[name].dictionary_encode().unify_dictionaries())
     return whole
+
+
+def _handed_on(stage: str, examples: Path) -> Any:
+    with _opened(examples) as table:
+        rows = table.to_table(columns=["id", "source"])
+    for name, value in (("stage", stage), ("fate", "kept"), ("rule", f"what {stage} handed on")):
+        column = pa.array([value] * rows.num_rows, pa.string())
+        rows = rows.append_column(pa.field(name, pa.string(), nullable=False), column)
+    return rows
 
 
 def count_rows(path: Path) -> int:

@@ -7,7 +7,7 @@ import itertools
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from tasks.templates import template_proposal
 ROWS_LOOKED_AT = 300
 SHOWN_FILES = 20
 SHOWN_COLUMNS = 50
+NEEDS_TEMPLATE = "layout not recognised; the template of the entry below makes conversations of its columns"
 
 
 class PreviewFile(Record):
@@ -53,6 +54,7 @@ class Preview(Record):
     """
 
     name: str
+    source: Source
     files: tuple[PreviewFile, ...]
     files_left_out: int
     layout: str | None
@@ -102,7 +104,37 @@ def preview_path(path: Path, rows: int) -> Preview:
     )
     files = find_files(source)
     proposal = _proposal(source, _readable(_first(files)))
-    return _preview(source, files, rows).model_copy(update={"proposal": proposal})
+    preview = _preview(source, files, rows)
+    problem = NEEDS_TEMPLATE if preview.problem and proposal else preview.problem
+    return preview.model_copy(update={"proposal": proposal, "problem": problem})
+
+
+def reason_to_refuse(preview: Preview, max_broken_share: float) -> str | None:
+    """Why a run would refuse this source; None when it would not.
+
+    Where too many of the first rows are broken, all are read: the first may be worse than the others.
+    """
+    if preview.problem and preview.proposal is None:
+        return preview.problem
+    rows, broken = preview.rows_read, sum(preview.broken_by_rule.values())
+    if rows and broken <= max_broken_share * rows:
+        return None
+    rows, broken = _count(preview.source, preview.layout)
+    if broken == rows:
+        return "no row of it is good"
+    if broken <= max_broken_share * rows:
+        return None
+    return f"{broken:,} of {rows:,} rows are broken, ingest.max_broken_share allows {max_broken_share:.1%}"
+
+
+def _count(source: Source, kind: str | None) -> tuple[int, int]:
+    """How many rows a source has, and how many of them are broken."""
+    all_rows = ((file, row) for file in find_files(source) for row in read_rows(file))
+    rows = broken = 0
+    for result in _judged(source, all_rows, kind, set()):
+        rows += 1
+        broken += isinstance(result, BrokenPreview)
+    return rows, broken
 
 
 def _preview(source: Source, files: Sequence[SourceFile], rows: int) -> Preview:
@@ -110,21 +142,22 @@ def _preview(source: Source, files: Sequence[SourceFile], rows: int) -> Preview:
     readable = _readable(first)
     kind, problem = _kind(source, readable)
     unread: set[str] = set()
-    results = _results(source, first, kind, unread)
+    results = list(_judged(source, first, kind, unread))
     broken = [result for result in results if isinstance(result, BrokenPreview)]
     return Preview(
         name=source.name,
+        source=source,
         files=tuple(PreviewFile(name=f.shown, size_bytes=f.path.stat().st_size) for f in files[:SHOWN_FILES]),
         files_left_out=max(0, len(files) - SHOWN_FILES),
         layout=kind,
         is_recognised=source.layout.kind == "auto" and kind is not None,
         problem=problem,
-        columns=tuple(shown_columns({name for row in readable for name in row}, most=SHOWN_COLUMNS)),
+        columns=tuple(shown_columns(dict.fromkeys(name for row in readable for name in row), most=SHOWN_COLUMNS)),
         rows_read=len(first),
         fits=dict(Counter(layout_of(row) or "none" for row in readable)),
         broken_by_rule=dict(Counter(row.rule for row in broken)),
         broken=tuple(broken[:rows]),
-        unread_columns=tuple(shown_columns(unread)),
+        unread_columns=tuple(shown_columns(sorted(unread))),
         examples=tuple(itertools.islice((row for row in results if isinstance(row, Example)), rows)),
         sha256=digest_file(files[0].path) if len(files) == 1 else None,
     )
@@ -153,22 +186,21 @@ def _kind(source: Source, readable: Sequence[dict[str, Any]]) -> tuple[str | Non
         return None, str(error)
 
 
-def _results(
-    source: Source, first: Sequence[LocatedRow], kind: str | None, unread: set[str]
-) -> list[Example | BrokenPreview]:
-    """Each row as ingest would take it; without a layout only those that cannot be read."""
+def _judged(
+    source: Source, rows: Iterable[LocatedRow], kind: str | None, unread: set[str]
+) -> Iterator[Example | BrokenPreview | None]:
+    """Each row as ingest would take it; None for one that can be read and has no layout."""
     parse = build_parser(source.layout, kind) if kind else None
-    results: list[Example | BrokenPreview] = []
-    for located, row_id in with_ids(source, first):
+    for located, row_id in with_ids(source, rows):
         if parse is None and not isinstance(located[1].row, Broken):
+            yield None
             continue
         result = read_row(source, located, row_id, parse, unread)
         if isinstance(result, Example):
-            results.append(result)
+            yield result
         else:
             entry, _ = result
-            results.append(BrokenPreview(file=entry.file, line=entry.line, rule=entry.rule, value=entry.value))
-    return results
+            yield BrokenPreview(file=entry.file, line=entry.line, rule=entry.rule, value=entry.value)
 
 
 def _name(path: Path) -> str:
@@ -185,7 +217,7 @@ def _proposal(source: Source, readable: Sequence[dict[str, Any]]) -> str | None:
     if kind is None and template is None:
         return None
     layout = template or 'layout:\n  kind: auto\n  system: ""\n  tools: native'
-    lines = [
+    lines = [  # as deep as the entries of params.yaml
         f"- name: {source.name}",
         "  role: train",
         f"  path: {json.dumps(source.path, ensure_ascii=False)}",
@@ -195,4 +227,4 @@ def _proposal(source: Source, readable: Sequence[dict[str, Any]]) -> str | None:
         "  weight: 1.0",
         *(f"  {line}" for line in layout.splitlines()),
     ]
-    return "\n".join(lines) + "\n"
+    return "".join(f"  {line}\n" for line in lines)

@@ -21,7 +21,7 @@ from flows.reporting import write_report
 from flows.run_record import RunRecord, parse_run_record
 from tasks.errors import NotApproved, PublishFailed
 from tasks.params import load_params
-from tests.flows.fake_run import passed_record, refused_record
+from tests.flows.fake_run import STAGES, fake_stages, passed_record, refused_record
 from tests.flows.tiny_line import ROOT
 
 PASSED, REFUSED = "20261120-081502-3f9c", "20261121-081502-77aa"
@@ -118,6 +118,24 @@ def test_audit_show_of_a_refused_run_says_why_and_what_to_try(with_runs: Path) -
     assert "try: ticket_routing does not follow: look for wrong labels in the sources" in said
 
 
+def test_of_a_long_reason_a_line_is_shown_in_lists_and_no_table_without_scores(with_runs: Path) -> None:
+    told = "20261116-081502-0000"
+    message = "the data breaks 2 expectations:\n  tokens: one\n  prompt: two"
+    stages = fake_stages(STAGES.index("validate"), "refused", message)
+    changes = {"run_id": told, "reason": f"validate: {message}", "scores": (), "verdict": None, "stages": stages}
+    put_on_record(with_runs, refused_record().model_copy(update=changes))
+    try:
+        row = next(line for line in ask("audit", "list").splitlines() if told in line)
+        assert "validate: the data breaks 2 expectations" in row
+        assert "tokens: one" not in ask("audit", "list")
+        said = ask("audit", "show", told)
+        assert said.count("tokens: one") == 1
+        assert "\nscores\n" not in said
+        assert "\nscores\n" in ask("audit", "show", REFUSED)
+    finally:
+        git(with_runs, "branch", "-D", f"run/{told}")
+
+
 def test_audit_show_as_json_is_the_record_itself(with_runs: Path) -> None:
     record = parse_run_record(ask("audit", "show", PASSED, "--json"), "standard output")
     assert record == passed_record().model_copy(update={"run_id": PASSED})
@@ -126,6 +144,24 @@ def test_audit_show_as_json_is_the_record_itself(with_runs: Path) -> None:
 def test_the_beginning_of_an_id_is_enough_and_none_means_the_newest(with_runs: Path) -> None:
     assert json.loads(ask("audit", "show", "20261120", "--json"))["run_id"] == PASSED
     assert json.loads(ask("audit", "show", "--json"))["run_id"] == REFUSED
+
+
+def test_a_refusal_of_the_data_names_where_its_evidence_is(with_runs: Path) -> None:
+    told, record = "20261117-081502-0000", refused_record()
+    stages = tuple(
+        stage.model_copy(update={"outcome": "refused"}) if stage.name == "validate" else stage
+        for stage in record.stages
+    )
+    put_on_record(with_runs, record.model_copy(update={"run_id": told, "stages": stages, "verdict": None}))
+    docs = with_runs / workspace.REPORTS / told / workspace.DOCS_LINK
+    docs.parent.mkdir(parents=True)
+    docs.touch()
+    try:
+        said = ask("audit", "show", told)
+        assert f"docs:    .tunegate/reports/{told}/data_docs/index.html\n" in said
+        assert f"rows:    git show {record.branch}:runs/{told}/validation.json\n" in said
+    finally:
+        git(with_runs, "branch", "-D", f"run/{told}")
 
 
 def test_an_unknown_run_is_wrong_input_with_a_next_move(with_runs: Path, refuse: Refuse) -> None:
@@ -161,6 +197,18 @@ def test_status_names_the_last_run_and_what_holds_production(with_runs: Path) ->
     assert said[0] == "running:    nothing"
     assert said[1].startswith(f"last run:   {REFUSED} refused: The gate refused the adapter")
     assert said[2] == "production: support-router@v0.3.0"
+
+
+def test_a_typo_elsewhere_in_the_parameters_hides_neither_status_nor_a_source(at_home: Path) -> None:
+    text = (at_home / "params.yaml").read_text(encoding="utf-8")
+    (at_home / "params.yaml").write_text(text.replace("  r: 16", "  r: many"), encoding="utf-8")
+    assert ask("status").splitlines()[-1] == "production: nothing"
+    result = CliRunner().invoke(cli.app, ["data", "show", "support_tickets"])
+    assert "support_tickets, role train, weight 1" in result.output
+    (at_home / "params.yaml").write_text(text.replace("release:\n", "relese:\n"), encoding="utf-8")
+    assert (
+        ask("status").splitlines()[-1] == "released:   not known: params.yaml has problems; `tunegate plan` names them"
+    )
 
 
 def test_status_names_the_run_in_progress(at_home: Path) -> None:
@@ -227,7 +275,7 @@ def test_a_folder_without_a_repository_is_wrong_input(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     code, said = refuse("status")
-    assert (code, "not a git repository" in said) == (2, True)
+    assert (code, said) == (2, f"error: {tmp_path}: not in a Tunegate workspace; cd into the clone\n")
 
 
 def test_a_refusal_ends_in_exit_code_3(monkeypatch: pytest.MonkeyPatch, refuse: Refuse) -> None:
@@ -288,21 +336,44 @@ def test_plan_takes_another_file_of_parameters(at_home: Path) -> None:
 
 
 def test_a_source_is_shown_with_its_layout_and_broken_rows(at_home: Path, refuse: Refuse) -> None:
-    rows = ['{"instruction": "Name a planet.", "input": "", "output": "Mars."}', "{"]
+    rows = ['{"instruction": "Name a planet.", "input": "", "output": "Mars."}'] * 99 + ["{"]
     (at_home / "new.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
     said = ask("data", "show", "new.jsonl")
     assert "layout:  alpaca (recognised)" in said
     assert "user:      Name a planet." in said
     assert "1  json_syntax (not valid JSON)" in said
     assert "put this below `sources:` in params.yaml to use it:" in said
-    assert f'path: "{at_home}/new.jsonl"' in said
+    assert f'\n    path: "{at_home}/new.jsonl"\n' in said
+    assert "would refuse" not in said
     assert refuse("data", "show", "nothing") == (
         2,
         "error: 'nothing' is neither a source (support_tickets, general_instructions) nor a file or folder here\n",
     )
 
 
+def test_a_source_that_a_run_would_refuse_ends_in_exit_code_2(
+    at_home: Path, refuse: Refuse, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (at_home / "new.jsonl").write_text('{"instruction": "a", "output": "b"}\n\n{"instruction": "c", "output": "d"}\n')
+    result = CliRunner().invoke(cli.app, ["data", "show", "new.jsonl"])
+    assert result.exit_code == 2
+    reason = "1 of 3 rows are broken, ingest.max_broken_share allows 3.0%"
+    assert f"a run would refuse it: {reason}\n" in result.output
+    assert "new.jsonl:2: blank_line\n" in result.output
+
+
+def test_a_file_that_git_does_not_know_is_said_to_need_git_add(at_home: Path) -> None:
+    (at_home / "data/sources/new.csv").write_text("question;answer\nWhich planet?;Mars\n", encoding="utf-8")
+    said = ask("data", "show", "data/sources/new.csv")
+    assert "a run takes what git tracks: `git add data/sources/new.csv`\n" in said
+    assert "columns: question, answer\n" in said
+    git(at_home, "add", "data/sources/new.csv")
+    assert "git add" not in ask("data", "show", "data/sources/new.csv")
+
+
 def test_every_source_of_the_parameters_is_shown(at_home: Path) -> None:
+    for path in (at_home / "data/sources").glob("*.jsonl"):  # made up: no example at all
+        shutil.copy(ROOT / "data/sources" / path.name, path)
     said = ask("data", "show", "--rows", "1")
     assert "support_tickets, role train, weight 1" in said
     assert "general_instructions, role replay, weight 1" in said

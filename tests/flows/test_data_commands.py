@@ -18,6 +18,7 @@ from tasks.errors import FileInvalid, RunNotFound
 from tasks.files import write_json
 from tasks.records import (
     ClusterMember,
+    Conflict,
     ContaminatedItems,
     Example,
     LedgerEntry,
@@ -30,6 +31,7 @@ from tests.flows.fake_run import PARAMS, passed_record
 from tests.flows.tiny_repo import run
 
 A, B = "20261120-081502-3f9c", "20261121-081502-77aa"
+CONFLICTING, STOPPED = "20261119-081502-1111", "20261122-000000-0000"
 LONG, SHORT, LOST, BROKEN, OTHER = (name * 16 for name in "abcde")
 FILE = "data/sources/tickets.jsonl"
 
@@ -73,12 +75,19 @@ def write_data(root: Path, ledgers: dict[Path, Sequence[LedgerEntry]] = LEDGERS,
         id=BROKEN, source="tickets", file=FILE, line=4, rule="json_syntax", value="column 9", text='{"text": oh no'
     )
     write_records(root / paths.INGEST / paths.QUARANTINE, [broken], QuarantinedRow)
+    dropped = QuarantinedRow(
+        id=LOST, source="tickets", file=FILE, line=3, rule="prompt_too_short", value="2 characters",
+        text=ROWS[2].model_dump_json(include={"messages", "tools"}),
+    )  # fmt: skip
+    write_records(root / paths.CLEAN / paths.QUARANTINE, [dropped], QuarantinedRow)
     write_examples(root / paths.CLEAN / paths.EXAMPLES, ROWS[:2])
     write_examples(root / paths.DEDUP / paths.EXAMPLES, ROWS[:1])
     members = [ClusterMember(id=row, cluster=LONG, anchor=LONG) for row in (LONG, SHORT)]
     write_records(root / paths.DEDUP / paths.CLUSTERS, members, ClusterMember)
     pair = Pair(left=LONG, right=SHORT, similarity=0.8125)
     write_records(root / paths.DEDUP / paths.PAIRS, [pair], Pair)
+    conflict = Conflict(left=LONG, right=SHORT, similarity=0.8125, left_completion="billing", right_completion="sales")
+    write_records(root / paths.DEDUP / paths.CONFLICTS, [conflict], Conflict)
     kept = ROWS[0].model_copy(update={"repeat": repeat})
     for file, rows in ((paths.TRAIN_EXAMPLES, [kept]), (paths.VALIDATION_EXAMPLES, []), (paths.TEST_EXAMPLES, [])):
         write_examples(root / file, rows)
@@ -103,6 +112,11 @@ def with_runs(tmp_path_factory: pytest.TempPathFactory, lines: Callable[[str], P
     root = tmp_path_factory.mktemp("data") / "repo"
     run(root.parent, "cp", "-a", str(lines("short")), str(root))
     put_on_record(root, A, write_data, PARAMS)
+    asked_alike = [
+        entry(row, line, "dedup", "dropped", "conflicting_answers", "2 rows") for row, line in ((LONG, 1), (SHORT, 2))
+    ]
+    conflicting = {**LEDGERS, paths.DEDUP: asked_alike, paths.SPLIT: []}
+    put_on_record(root, CONFLICTING, lambda place: write_data(place, conflicting), PARAMS)
     moved = {
         **LEDGERS,
         paths.CLEAN: LEDGERS[paths.CLEAN][1:],
@@ -144,11 +158,12 @@ def test_a_kept_row_is_told_from_its_file_to_its_partition(at_home: Path) -> Non
 def test_a_duplicate_names_the_row_that_stayed_and_how_alike_it_is(at_home: Path) -> None:
     said = ask("why", "bbb", "--run", A)
     assert f"cluster: {LONG} (2 rows alike)" in said
-    assert f"nearest: {LONG}, which is kept (similarity 0.812)" in said
+    assert f"nearest: {LONG} at {FILE}:1, which is kept (similarity 0.812)\n" in said
+    assert "           I was charged twice for the Annual plan, please refund\n" in said
     assert "as it left clean:" in said
     assert said.splitlines()[-1] == (
         "It was dropped by dedup: near_duplicate (nearly the same question is there already); "
-        f"the nearest row that is kept is {LONG}, similarity 0.812."
+        f"the nearest row that is kept is {LONG} at {FILE}:1, similarity 0.812."
     )
 
 
@@ -159,20 +174,39 @@ def test_a_broken_row_is_found_by_its_place_and_shown_as_it_was(at_home: Path) -
     assert said.endswith("It was dropped by ingest: json_syntax (not valid JSON).\n")
 
 
+def test_a_row_that_clean_dropped_is_shown_as_a_conversation(at_home: Path) -> None:
+    said = ask("why", LOST, "--run", A)
+    assert "    user:      hi\n    assistant: billing\n" in said
+    assert "{" not in said
+
+
+def test_rows_of_one_question_name_each_others_place_and_answer(at_home: Path) -> None:
+    said = ask("why", SHORT, "--run", CONFLICTING)
+    assert f"differs: {LONG} at {FILE}:1, which asks the same\n           and answers billing\n" in said
+    assert said.splitlines()[-1] == (
+        "It was dropped by dedup: conflicting_answers (the same question with different answers); "
+        f"{LONG} at {FILE}:1 answers billing."
+    )
+    assert f"differs: {SHORT} at {FILE}:2" in ask("why", LONG, "--run", CONFLICTING)
+
+
 def test_without_a_run_the_newest_is_asked(at_home: Path) -> None:
     assert ask("why", SHORT).splitlines()[-1] == "It is in validation."
 
 
 def test_the_story_as_json_is_a_record(at_home: Path) -> None:
     story = json.loads(ask("why", SHORT, "--run", A, "--json"))
-    assert story["nearest_kept"] == {"id": LONG, "similarity": 0.8125}
+    assert story["nearest_kept"] == {
+        "id": LONG, "similarity": 0.8125, "file": FILE, "line": 1, "prompt": ROWS[0].messages[0].content,
+    }  # fmt: skip
     assert (story["partition"], story["stage"], story["cluster_rows"]) == (None, "clean", 2)
 
 
 def test_rows_are_searched_by_a_text_whatever_its_case(at_home: Path) -> None:
     said = ask("why", "--text", "ANNUAL plan", "--run", A).splitlines()
-    assert [line.split()[:2] for line in said] == [[LONG, f"{FILE}:1"], [SHORT, f"{FILE}:2"]]
-    assert ask("why", "--text", "oh no", "--run", A).startswith(BROKEN)
+    assert said[0] == f"of run {A}:"
+    assert [line.split()[:2] for line in said[1:]] == [[LONG, f"{FILE}:1"], [SHORT, f"{FILE}:2"]]
+    assert ask("why", "--text", "oh no", "--run", A).startswith(f"of run {A}:\n{BROKEN}")
 
 
 @pytest.mark.parametrize(
@@ -180,7 +214,9 @@ def test_rows_are_searched_by_a_text_whatever_its_case(at_home: Path) -> None:
     [
         (["ffff"], "has no row 'ffff'; give an id or its beginning, FILE:LINE, or --text with words of it"),
         ([""], "4 rows are named ''; give more of the id:\n  aaaaaaaaaaaaaaaa  data/sources/tickets.jsonl:1"),
-        ([f"{FILE}:44"], "has no row"),
+        ([f"{FILE}:44"], f"has no row '{FILE}:44': it has 4 rows of this file, from line 1 to 4; give an id"),
+        (["other.jsonl:1"], "has no row 'other.jsonl:1': it has read no file of this name; give an id"),
+        (["--text", "refund", "0e"], "or give --text to search, not both"),
         ([], "name a row by its id, the beginning of it, or FILE:LINE"),
         (["--text", "nowhere"], "no row has 'nowhere' in it"),
         (["aaa", "--run", "1999"], "0 runs begin with '1999'"),
@@ -225,6 +261,34 @@ def test_the_difference_is_told_in_tables(at_home: Path) -> None:
 
 def test_a_run_does_not_differ_from_itself(at_home: Path) -> None:
     assert ask("diff", A, A) == f"A: run {A}, 4 rows\nB: run {A}, 4 rows\nevery row has the same fate in both\n"
+
+
+def put_stopped_run_on_record(root: Path) -> None:
+    """A run with the outputs of A that was cancelled in dedup."""
+    record = passed_record()
+    outcomes = {"dedup": "cancelled", "split": "not_run"}
+    stages = tuple(
+        stage.model_copy(update={"outcome": outcomes.get(stage.name, stage.outcome)}) for stage in record.stages
+    )
+    place = workspace.open_place(root, STOPPED)
+    run(place.worktree, "git", "checkout", f"{RUN_BRANCHES}{A}", "--", "dvc.lock")
+    commit_record(place, record.model_copy(update={"run_id": STOPPED, "stages": stages}))
+    workspace.close_place(place)
+
+
+def test_a_newer_run_that_was_stopped_on_the_way_neither_answers_nor_looks_like_rows_that_went(
+    with_runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "repo"
+    run(tmp_path, "cp", "-a", str(with_runs), str(root))
+    put_stopped_run_on_record(root)
+    assert newest_outputs(root).name == f"run {B}"
+    monkeypatch.chdir(root)
+    found = json.loads(ask("diff", A, STOPPED, "--json"))
+    assert (found["rows_a"], found["rows_b"]) == (4, 4)
+    assert [found[name] for name in ("added", "removed", "moved", "benchmark_items")] == [[], [], [], []]
+    assert found["notes"] == [f"run {STOPPED} has no ledger of dedup, split: compared as far as clean only"]
+    assert ask("diff", A, STOPPED).endswith("\nevery row has the same fate in both, as far as compared\n")
 
 
 def test_an_older_run_without_some_files_is_compared_with_a_note(with_runs: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from tasks import paths
 from tasks.errors import SourceInvalid
 from tasks.ingest import ingest
 from tasks.params_data import IngestParams, Source
-from tasks.preview import BrokenPreview, PreviewFile, preview_path, preview_source
+from tasks.preview import NEEDS_TEMPLATE, BrokenPreview, PreviewFile, preview_path, preview_source, reason_to_refuse
 from tasks.tables import read_examples
 
 PAIR = '{"prompt": "a", "completion": "b"}\n'
@@ -46,7 +46,7 @@ def test_a_preview_says_what_a_source_is() -> None:
     preview = preview_source(source(path), rows=1)
     assert preview.files == (PreviewFile(name="data/sources/a.jsonl", size_bytes=path.stat().st_size),)
     assert (preview.layout, preview.is_recognised, preview.problem) == ("prompt_completion", True, None)
-    assert preview.columns == ("completion", "prompt", "topic")
+    assert preview.columns == ("prompt", "completion", "topic")
     assert preview.unread_columns == ("topic",)
     assert (preview.rows_read, preview.fits) == (3, {"prompt_completion": 2})
     assert preview.broken_by_rule == {"json_syntax": 1}
@@ -111,6 +111,36 @@ def test_a_proposed_template_can_be_ingested_as_it_stands() -> None:
     ingest([proposed(preview.proposal)], IngestParams(max_broken_share=0.0))
     first, _ = read_examples(paths.INGEST / paths.EXAMPLES)
     assert [message.content for message in first.messages] == ["Where is my card?", "card"]
+
+
+def test_a_proposal_is_as_deep_as_the_entries_of_params_yaml() -> None:
+    for path in (written("a.jsonl", PAIR), written("labelled.csv", LABELLED)):
+        proposal = preview_path(path, rows=1).proposal
+        assert proposal is not None
+        assert proposal.startswith("  - name: ")
+        whole = "sources:\n  - name: first\n" + proposal + "ingest: {}\n"
+        assert [entry["name"] for entry in YAML(typ="safe", pure=True).load(whole)["sources"]] == ["first", path.stem]
+
+
+def test_a_problem_that_the_proposed_template_solves_does_not_print_it_again() -> None:
+    preview = preview_path(written("labelled.csv", LABELLED), rows=1)
+    assert preview.problem == NEEDS_TEMPLATE
+    assert reason_to_refuse(preview, 0.0) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "share", "reason"),
+    [
+        (PAIR * 97 + "x\n" * 3, 0.03, None),
+        (PAIR * 96 + "x\n" * 4, 0.03, "4 of 100 rows are broken, ingest.max_broken_share allows 3.0%"),
+        ("x\n" * 10 + PAIR * 990, 0.03, None),
+        ("x\n", 1.0, "no row can be read"),
+        (json.dumps({"prompt": "a", "chosen": "b", "rejected": "c"}), 1.0, "recognised a DPO preference layout"),
+    ],
+)
+def test_what_a_run_would_refuse_is_said_before_it(text: str, share: float, reason: str | None) -> None:
+    found = reason_to_refuse(preview_path(written("a.jsonl", text), rows=1), share)
+    assert (found is None) if reason is None else (reason in (found or ""))
 
 
 @pytest.mark.parametrize(("name", "problem"), [("nothing", "no such file or folder"), (".", "cannot be pinned")])
