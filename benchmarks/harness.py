@@ -73,14 +73,15 @@ def _cpu_seconds() -> float:
 
 
 def show(title: str, timings: list[Timing], claims: list[Claim], *, is_quick: bool, path: Path | None) -> None:
-    """Print both tables and write the JSON."""
+    """Print both tables, that of times where any were taken, and write the JSON."""
     console = Console()
     table = Table("contestant", "median s", "spread s", "CPU s", "runs", title=title)
     for timing in timings:
         spread = f"{min(timing.wall):.3f} to {max(timing.wall):.3f}"
         cpu = f"{statistics.median(timing.cpu):.3f}"
         table.add_row(timing.name, f"{timing.median:.3f}", spread, cpu, str(len(timing.wall)))
-    console.print(table)
+    if timings:
+        console.print(table)
     goals = Table("claim", "value", "goal", "holds")
     for claim in claims:
         sign = "at most" if claim.direction == "max" else "at least"

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from benchmarks.harness import Claim, Timing, parse_arguments, show
+from flows.reproduce import stage_environment
 from tasks import paths
 from tasks.files import read_json
 from tasks.models import attach_adapter, base_folder, load_for_inference, load_tokenizer
@@ -84,8 +85,13 @@ def run(name: str, base: Path, rows: Path, count: int, out: Path) -> Measured:
         arguments = ["-m", "benchmarks.train_once", str(base), str(count), str(out), str(torch.get_num_threads())]
     else:
         arguments = [str(PLAIN), str(base), str(rows), str(out), name.rsplit(maxsplit=1)[-1], str(count // 16)]
+    ours = stage_environment(Path.cwd(), "train") if name == "tunegate" else {}
     done = subprocess.run(
-        [sys.executable, *arguments], env=os.environ | {"PYTHONPATH": "."}, capture_output=True, text=True, check=False
+        [sys.executable, *arguments],
+        env=os.environ | {"PYTHONPATH": "."} | ours,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         raise SystemExit(f"{name} failed:\n{done.stderr[-2000:]}")

@@ -1,7 +1,8 @@
 """One training by the line's own parts, in a process of its own, for `benchmarks.train`; writes what it measured.
 
-The limit by matrix products: every product of the very batches that were trained is counted by shape, and each shape
-timed alone, with operands from memory as in a model. What is left over is everything that is not a product.
+The limit by matrix products: every product of the very batches that were trained is counted by shape, those on 4-bit
+weights as a product with the dequantised matrix, and each shape timed alone, with operands from memory as in a model.
+What is left over is everything that is not a product.
 """
 
 import json
@@ -41,6 +42,9 @@ class Shapes(TorchDispatchMode):
         if func in PRODUCTS:
             left, right = args[-2:]
             self.found[tuple(left.shape), left.stride(), tuple(right.shape), right.stride(), left.dtype] += 1
+        elif func is torch.ops.bitsandbytes.gemm_4bit.default:  # the product inside it is not dispatched by itself
+            left, (outputs, inputs) = args[0].reshape(-1, args[0].shape[-1]), args[2]
+            self.found[tuple(left.shape), left.stride(), (inputs, outputs), (1, inputs), left.dtype] += 1
         return func(*args, **(kwargs or {}))
 
 

@@ -70,6 +70,7 @@ class Plan(Record):
     steps: int | None = None
     seconds: float | None = None
     seconds_from: str = ""
+    gpu_seconds: float | None = None
     disk: dict[str, int] = Field(default_factory=dict)
 
 
@@ -110,6 +111,7 @@ def _sized(shape: ModelShape, params: Params, plan: Plan, past: Past | None, *, 
         "trained_weights": trained_weights(shape, here),
         "seconds": seconds,
         "seconds_from": origin,
+        "gpu_seconds": None if is_cuda or plan.steps is None else gpu_seconds(shape, here, plan.steps),
         "disk": disk(shape, here, params),
     }
 
@@ -216,7 +218,7 @@ def count_examples(root: Path, params: Params, past: Past | None) -> tuple[int |
 def time_of(shape: ModelShape, setting: Setting, params: Params, counted: int, past: Past | None) -> tuple[float, str]:
     """Seconds of training, and how that was estimated: by the last training's rate, else by its products."""
     processes = params.compute.num_processes
-    batch = setting.rows * setting.accumulation * processes
+    batch = setting.batch * setting.accumulation * processes
     if past is not None and (rate := _rate(past, params, setting)) is not None:
         return counted * batch / rate, f"at the {rate:.1f} examples/s of run {past.record.run_id}"
     length = setting.length if past is None else past.metrics.train_tokens / max(past.metrics.train_examples, 1)
@@ -226,6 +228,12 @@ def time_of(shape: ModelShape, setting: Setting, params: Params, counted: int, p
     of = "40 % of an A100's bfloat16 peak" if setting.is_cuda else f"{CPU_FLOPS_A_CORE / 1e9:g} GFLOP/s a core"
     rows = "rows as long as in the last run" if past is not None else "every row at max_length"
     return flops / speed, f"from {flops:.2g} products and sums at {of}, {rows}"
+
+
+def gpu_seconds(shape: ModelShape, setting: Setting, counted: int) -> float:
+    """Seconds on one GPU that reaches `GPU_FLOPS`, every row at `max_length`."""
+    tokens = counted * setting.batch * setting.length * setting.accumulation
+    return tokens * flops_of_a_token(shape, setting, setting.length) / GPU_FLOPS
 
 
 def _rate(past: Past, params: Params, setting: Setting) -> float | None:
@@ -238,4 +246,4 @@ def _rate(past: Past, params: Params, setting: Setting) -> float | None:
     now = params.train.model_dump(mode="json")
     if any(trained.get(key) != now[key] for key in same):
         return None
-    return past.metrics.steps * setting.rows * setting.accumulation / stage.seconds
+    return past.metrics.steps * setting.batch * setting.accumulation / stage.seconds

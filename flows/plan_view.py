@@ -30,19 +30,27 @@ def print_plan(plan: Plan, console: Console) -> None:
 
 
 def memory_table(plan: Plan) -> Table:
-    """A row for each method and device; the parameters' own is marked, GPUs are those of `GPU_SIZES_GB`."""
-    table = Table(title="memory of training at its peak, in GB")
+    """A row for each method and device; the parameters' own is marked."""
+    table = Table(
+        title="memory of training, in GB, and the GPUs that it fits, by their GB", box=None, padding=(0, 2, 0, 0)
+    )
     table.add_column("method", no_wrap=True)
     for name in (*PARTS, "activations", "checkpointed", "logits", "other", "peak"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("fits", no_wrap=True)
+    for name in fit_columns(plan):
+        table.add_column(name.removesuffix(" GB"), justify="center", no_wrap=True)
     for row in plan.memory:
         style = "bold" if row.is_chosen else ""
-        table.add_row(*_cells(row), style=style, end_section=row is plan.memory[2])
+        table.add_row(*_cells(row, plan), style=style)
     return table
 
 
-def _cells(row: MemoryRow) -> Iterator[str]:
+def fit_columns(plan: Plan) -> list[str]:
+    """The places that a row may fit into: GPUs by size, and this machine."""
+    return [*(f"{size} GB" for size in GPU_SIZES_GB), "here"] if plan.memory else []
+
+
+def _cells(row: MemoryRow, plan: Plan) -> Iterator[str]:
     yield f"{row.method} on {row.device}{' ' + MARK if row.is_chosen else ''}"
     for name in PARTS:
         yield gigabytes(row.parts[name])
@@ -51,15 +59,8 @@ def _cells(row: MemoryRow) -> Iterator[str]:
     yield gigabytes(row.parts["logits"])
     yield gigabytes(row.parts["other"])
     yield gigabytes(row.peak)
-    yield fits(row)
-
-
-def fits(row: MemoryRow) -> str:
-    """The smallest card, or this machine, that has the room; `nowhere` where none has."""
-    places = [name for name in (*(f"{size} GB" for size in GPU_SIZES_GB), "here") if row.fits.get(name)]
-    if not places:
-        return "nowhere"
-    return "here" if places == ["here"] else f"from {places[0]}"
+    for name in fit_columns(plan):
+        yield {True: "yes", False: "no", None: ""}[row.fits.get(name)]
 
 
 def legend(plan: Plan) -> str:
@@ -67,8 +68,8 @@ def legend(plan: Plan) -> str:
     used = "with" if plan.is_checkpointed else "without"
     return (
         f"{MARK} as the parameters say; the peak is {used} checkpointing, for rows at max_length, every token with "
-        "loss. Parts do not peak together.\n"
-        "Computed, not measured; GPU: bfloat16 unless compute.dtype says otherwise, CPU: float32."
+        "loss; parts do not peak together.\nGPU: computed and not measured, in bfloat16 unless compute.dtype says "
+        "otherwise; CPU: in float32 within 15 % of what benchmarks/plan.py measured."
     )
 
 
@@ -81,7 +82,9 @@ def costs(plan: Plan) -> Iterator[str]:
     counted = "not known" if plan.steps is None else f"{plan.steps:,}"
     yield f"steps:   {counted}, for {examples} examples ({plan.examples_from})"
     if plan.seconds is not None:
-        yield f"time:    about {duration(plan.seconds)} of training, {plan.seconds_from}"
+        yield f"time:    about {duration(plan.seconds)} of training here, {plan.seconds_from}"
+    if plan.gpu_seconds is not None:
+        yield f"         about {duration(plan.gpu_seconds)} on an A100 at 40 % of its bfloat16 peak, which is assumed"
     if plan.disk:
         sizes = ", ".join(f"{stage} {size(written)}" for stage, written in plan.disk.items())
         yield f"disk:    {sizes}; what stages write lies in the DVC cache too"

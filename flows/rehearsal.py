@@ -7,7 +7,7 @@ from pathlib import Path
 
 from flows import workspace
 from flows.display import Display
-from flows.reproduce import checkout, read_stages, reproduce_stage, run_lines, stages_up_to
+from flows.reproduce import checkout, read_stages, reproduce_stage, run_lines, stage_environment, stages_up_to
 from tasks.entry import OUTCOME_VARIABLE
 from tasks.errors import PublishFailed, RehearsalFailed
 from tasks.params import Params, ReleaseParams
@@ -46,9 +46,9 @@ def rehearse(root: Path, params: Params, text: str | None, shown: Display) -> No
 
 def _run(worktree: Path, timeout: float, shown: Display) -> None:
     with tempfile.TemporaryDirectory() as scratch:
-        outcome = {OUTCOME_VARIABLE: str(Path(scratch) / "outcome.json")}
+        told = stage_environment(worktree, "train") | {OUTCOME_VARIABLE: str(Path(scratch) / "outcome.json")}
         last = ""
-        for line in run_lines([sys.executable, "-m", "tasks.rehearse"], worktree, outcome, timeout):
+        for line in run_lines([sys.executable, "-m", "tasks.rehearse"], worktree, told, timeout):
             if isinstance(line, int):
                 if line:
                     raise RehearsalFailed(f"{last or f'it ended with {line}'}; nothing was released or recorded")

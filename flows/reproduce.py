@@ -7,9 +7,11 @@ that this module names to it; a training writes its pace to another.
 import contextlib
 import ctypes
 import difflib
+import itertools
 import json
 import os
 import queue
+import shlex
 import signal
 import subprocess
 import sys
@@ -124,6 +126,15 @@ def read_stages(root: Path) -> list[Stage]:
         sorter.done(name)
         ready += sorter.get_ready()
     return ordered
+
+
+def stage_environment(root: Path, stage: str) -> dict[str, str]:
+    """The variables that `dvc.yaml` sets for a stage, by `env NAME=VALUE` before its command."""
+    words = shlex.split(read_yaml(root / "dvc.yaml").value["stages"][stage]["cmd"])  # type: ignore[index]
+    if words[0] != "env":
+        return {}
+    pairs = itertools.takewhile(lambda word: "=" in word, words[1:])
+    return {name: value for name, _, value in (pair.partition("=") for pair in pairs)}
 
 
 def _paths(body: dict[str, list[object]], key: str) -> tuple[str, ...]:

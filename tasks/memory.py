@@ -30,7 +30,10 @@ LOGIT_COPIES = 3
 TILE_TOKENS, TILE_VOCABULARY = 4096, 32768
 """On a GPU TRL 1.16 scores in tiles of at most so many (trl/kernels/chunked_logprob.py)."""
 IN_FLIGHT = 3
-"""Tensors of the widest part of a block that its backward pass holds beside what was kept: three gradients."""
+"""Tensors that a block makes and does not keep: of each adapted layer its base's result, its adapter's and that scaled;
+else three gradients of the feed-forward part."""
+LIBRARIES = 130_000_000
+"""What libraries take on a CPU once training uses them, beside what their import took; measured."""
 CUDA_CONTEXT = 600_000_000
 """What CUDA, cuBLAS and the kernels take of a GPU before any tensor; assumed, not measured by this project."""
 CUDA_FRAGMENTS = 0.05
@@ -53,14 +56,17 @@ DEFAULT_LORA = LoraParams(
 class Setting:
     """What of the parameters memory depends on.
 
-    `rows` and `length` are those of one pass forward and backward; `compute_bytes` is the size of a number of the
-    compute type, `accumulation` how many passes make a step.
+    `rows` and `length` are those of one pass forward and backward, `batch` the rows of a batch, of which `accumulation`
+    make a step; `may_split` says whether a batch can be worked on in portions. `compute_bytes` is the size of a number
+    of the compute type.
     """
 
     method: Method
     is_cuda: bool
     compute_bytes: int
     rows: int
+    batch: int
+    may_split: bool
     length: int
     accumulation: int
     is_checkpointed: bool
@@ -72,6 +78,11 @@ class Setting:
     def tokens(self) -> int:
         """Tokens of one pass, padding included."""
         return self.rows * self.length
+
+    @property
+    def passes(self) -> int:
+        """Passes forward and backward of one step."""
+        return -(-self.batch // self.rows) * self.accumulation
 
     @property
     def result_bytes(self) -> int:
@@ -111,6 +122,7 @@ class Memory:
     update: int
     reserve: int
     accumulates: bool
+    is_cuda: bool
 
     @property
     def fixed(self) -> int:
@@ -119,8 +131,15 @@ class Memory:
 
     @property
     def peak(self) -> int:
-        """The most at once: at the loss, in the first block's backward pass, or in the optimizer's step."""
+        """The most at once: at the loss, in the first block's backward pass, or in the optimizer's step.
+
+        On a CPU glibc keeps what blocks have freed, and neither the scores nor gradients as large as a matrix fit
+        there: they come on top.
+        """
         held = self.gradients if self.accumulates else self.output_gradient
+        if not self.is_cuda:
+            on_top = max(self.logits + held, self.gradients + self.update)
+            return self.fixed + self.activations + self.transient + on_top + self.reserve
         at_loss = self.activations - self.layer + self.logits + held
         in_backward = self.activations + self.transient + held
         in_step = self.gradients + self.update
@@ -130,12 +149,19 @@ class Memory:
 def setting_of(params: Params, *, is_cuda: bool) -> Setting:
     """The setting of the parameters on a machine with or without a GPU; of method `adapter` it is that of `lora`."""
     train = params.train
+    may_split = not train.packing and params.compute.num_processes == 1
+    batch = train.per_device_train_batch_size
+    rows = batch
+    if may_split and train.micro_batch_tokens is not None:
+        rows = min(batch, max(train.micro_batch_tokens // train.max_length, 1))
     dtype = params.compute.dtype if params.compute.dtype != "auto" else "bfloat16" if is_cuda else "float32"
     return Setting(
         method="lora" if train.method == "adapter" else train.method,
         is_cuda=is_cuda,
         compute_bytes=BYTES[dtype],
-        rows=train.per_device_train_batch_size,
+        rows=rows,
+        batch=batch,
+        may_split=may_split,
         length=train.max_length,
         accumulation=train.gradient_accumulation_steps,
         is_checkpointed=train.activation_checkpointing,
@@ -154,7 +180,7 @@ def adapted_linears(shape: ModelShape, lora: LoraParams) -> tuple[Linear, ...]:
     wanted = resolve_target_modules(lora.target_modules, {linear.name for linear in shape.linears})
     if wanted == "all-linear":
         return shape.linears
-    return tuple(linear for linear in shape.linears if any(name.endswith(linear.name) for name in wanted))
+    return tuple(linear for linear in shape.linears if any(name.rsplit(".", 1)[-1] == linear.name for name in wanted))
 
 
 def adapter_weights(shape: ModelShape, lora: LoraParams) -> int:
@@ -183,9 +209,13 @@ def kept_by_a_block(shape: ModelShape, setting: Setting) -> int:
     """Bytes that one block keeps of one token for the backward pass."""
     result, inner = setting.result_bytes, shape.intermediate_size
     norms = 2 * (4 * shape.hidden_size + 4)  # what was normed, and its scale, in float32
-    is_repeated = shape.query_size  # a padded batch has a mask, and with a mask keys and values are repeated
-    attention = result * (2 * shape.query_size + 2 * is_repeated + setting.length) + 4 * shape.num_attention_heads
-    feed_forward = 3 * inner * result  # the gate, what its activation gives, and what it multiplies
+    attention = result * 2 * shape.query_size + 4 * shape.num_attention_heads
+    if setting.is_cuda:  # a padded batch has a mask, and with a mask keys and values are repeated
+        attention += result * (2 * shape.query_size + setting.length)
+        feed_forward = 3 * inner * result  # the gate, what its activation gives, and what it multiplies
+    else:  # no mask (tasks/trainer.py), and the gate is computed again (tasks/gated_layers.py)
+        attention += result * 2 * shape.key_size
+        feed_forward = 2 * inner * result
     own = _kept_by_all(shape, setting) if setting.method == "full" else _kept_by_adapters(shape, setting)
     return norms + attention + feed_forward + own
 
@@ -202,7 +232,10 @@ def _kept_by_adapters(shape: ModelShape, setting: Setting) -> int:
     lora, adapted, inside = setting.lora, adapted_linears(shape, setting.lora), setting.adapter_bytes
     is_copied = setting.is_cuda or setting.compute_bytes != inside or lora.lora_dropout > 0
     if is_copied:
-        read = sum(linear.inputs * (inside + (lora.lora_dropout > 0)) for linear in adapted)
+        mask = (
+            0 if lora.lora_dropout == 0 else 1 if setting.is_cuda else inside
+        )  # of dropout: a byte, on a CPU a number
+        read = sum(linear.inputs * (inside + mask) for linear in adapted)
     else:
         sources = {linear.reads: linear.inputs for linear in adapted if linear.reads != "attended"}
         read = inside * sum(sources.values())  # attention keeps its own result, and the adapter on it reads that
@@ -241,9 +274,11 @@ def estimate(shape: ModelShape, setting: Setting) -> Memory:
         transient=_transient(shape, setting),
         update=_update(shape, setting, trained),
         reserve=0,
-        accumulates=setting.accumulation > 1,
+        accumulates=setting.passes > 1,
+        is_cuda=setting.is_cuda,
     )
-    return replace(parts, reserve=int(CUDA_CONTEXT + CUDA_FRAGMENTS * parts.peak)) if setting.is_cuda else parts
+    reserve = int(CUDA_CONTEXT + CUDA_FRAGMENTS * parts.peak) if setting.is_cuda else LIBRARIES
+    return replace(parts, reserve=reserve)
 
 
 def _weights(shape: ModelShape, setting: Setting) -> tuple[int, int]:
@@ -270,11 +305,13 @@ def _logits(shape: ModelShape, setting: Setting) -> int:
 def _transient(shape: ModelShape, setting: Setting) -> int:
     """Gradients on their way through a block; in 4 bits also its largest matrix, dequantised; DoRA's matrices."""
     largest = max(linear.weights for linear in shape.linears)
-    flight = IN_FLIGHT * setting.tokens * max(shape.intermediate_size, shape.hidden_size) * setting.result_bytes
+    adapted = () if setting.method == "full" else adapted_linears(shape, setting.lora)
+    wide = max(sum(linear.outputs for linear in adapted), shape.intermediate_size)
+    flight = IN_FLIGHT * setting.tokens * wide * setting.result_bytes
     dequantised = largest * setting.compute_bytes if setting.method == "qlora" else 0
     decomposed = 0
-    if setting.method != "full" and setting.lora.use_dora:  # peft.tuners.lora.dora: an identity, B A, and their sum
-        decomposed = max(4 * linear.inputs**2 + 8 * linear.weights for linear in adapted_linears(shape, setting.lora))
+    if adapted and setting.lora.use_dora:  # peft.tuners.lora.dora: an identity, B A, and their sum
+        decomposed = max(4 * linear.inputs**2 + 8 * linear.weights for linear in adapted)
     return flight + dequantised + decomposed
 
 
@@ -283,4 +320,4 @@ def _update(shape: ModelShape, setting: Setting, trained: int) -> int:
     if setting.is_cuda:
         return 4 * trained if setting.optim == "adamw_torch" else 0
     largest = max([linear.weights for linear in shape.linears] + [shape.vocab_size * shape.hidden_size])
-    return 2 * 4 * largest if setting.method == "full" else 0
+    return 2 * 4 * largest if setting.method == "full" else 0  # a root and a quotient; or two parts of a tied gradient

@@ -29,8 +29,9 @@ class Change(NamedTuple):
 def advise(shape: ModelShape, setting: Setting, limit: int) -> Advice:
     """The first change under which training takes at most `limit` bytes.
 
-    The order: checkpointing, a smaller batch with the product kept, shorter rows, fewer bits, a smaller optimizer, a
-    smaller r. One change is asked for where one does; else they are taken together, in that order.
+    The order: checkpointing, smaller portions of a batch (or smaller batches, as many rows a step), shorter rows, fewer
+    bits, a smaller optimizer, a smaller r. One change is asked for where one does; else they are taken together, in
+    that order.
     """
     for change in changes(setting):
         if (peak := estimate(shape, change.setting).peak) <= limit:
@@ -53,7 +54,7 @@ def changes(setting: Setting) -> Iterator[Change]:
     """What could be changed, in order; each alone."""
     if not setting.is_checkpointed:
         yield Change("train.activation_checkpointing: true", replace(setting, is_checkpointed=True))
-    yield from _smaller_batches(setting)
+    yield from _smaller_passes(setting)
     yield from _shorter_rows(setting)
     if setting.method == "full":
         yield Change("train.method: lora", replace(setting, method="lora"))
@@ -65,18 +66,22 @@ def changes(setting: Setting) -> Iterator[Change]:
         yield from _smaller_adapters(setting)
 
 
-def _smaller_batches(setting: Setting) -> Iterator[Change]:
+def _smaller_passes(setting: Setting) -> Iterator[Change]:
     for parts in range(2, setting.rows + 1):
-        if setting.rows % parts == 0:
-            rows, accumulation = setting.rows // parts, setting.accumulation * parts
+        rows, accumulation = setting.rows // parts, setting.accumulation * parts
+        if setting.rows % parts:
+            continue
+        if setting.may_split:
+            yield Change(f"train.micro_batch_tokens: {rows * setting.length}", replace(setting, rows=rows))
+        else:
             words = f"train.per_device_train_batch_size: {rows}, train.gradient_accumulation_steps: {accumulation}"
-            yield Change(words, replace(setting, rows=rows, accumulation=accumulation))
+            yield Change(words, replace(setting, rows=rows, batch=rows, accumulation=accumulation))
 
 
 def _shorter_rows(setting: Setting) -> Iterator[Change]:
     length = setting.length // 2
     while length >= LEAST_LENGTH:
-        yield Change(f"train.max_length: {length}", replace(setting, length=length))
+        yield Change(f"train.max_length and clean.max_tokens: {length}", replace(setting, length=length))
         length //= 2
 
 

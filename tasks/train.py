@@ -19,6 +19,7 @@ from tasks.digests import digest_path
 from tasks.entry import run_stage
 from tasks.errors import ParamsInvalid
 from tasks.files import need_disk, read_json, write_json, write_jsonl
+from tasks.gated_layers import keep_less
 from tasks.launch import launch, quiet_unless_first, rank
 from tasks.models import base_folder, device, dtype_name, load_base, load_tokenizer, resolve_dtype, set_threads
 from tasks.params import Params, load_params
@@ -96,6 +97,8 @@ def prepare(
     set_seed(params.train.seed)
     is_full = params.train.method == "full"
     model = load_base(folder, params.quantization, torch.float32 if is_full else dtype)
+    if model.device.type == "cpu" and not params.train.activation_checkpointing:
+        keep_less(model)
     collate = build_collator(tokenizer.pad_token_id)
     batches = first_batches(rows.train, collate, params.train.per_device_train_batch_size, EVA_BATCHES)
     (probe,) = first_batches(rows.train, collate, 1, 1)

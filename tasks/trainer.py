@@ -165,6 +165,8 @@ class AnswerTrainer(SFTTrainer):  # type: ignore[misc]  # trl is not typed
             save_file(trained_weights(self.model), folder / TRAINED)
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: object) -> None:
+        if self.control.should_training_stop:
+            return  # the outputs come next; from a checkpoint of the last step transformers would train one step more
         Trainer._save_checkpoint(self, model, trial)  # noqa: SLF001  TRL's own writes a model card each time
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
         self.accelerator.wait_for_everyone()
@@ -242,7 +244,8 @@ class AnswerTrainer(SFTTrainer):  # type: ignore[misc]  # trl is not typed
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         causal = self.accelerator.unwrap_model(model)
         causal = causal.get_base_model() if hasattr(causal, "get_base_model") else causal
-        given = {name: inputs[name] for name in ("input_ids", "attention_mask", "position_ids") if name in inputs}
+        # No mask: rows are padded on the right, so that under a causal model no token sees padding.
+        given = {name: inputs[name] for name in ("input_ids", "position_ids") if name in inputs}
         hidden = causal.base_model(**given, use_cache=False).last_hidden_state[:, :-1]
         labels = inputs["labels"][:, 1:]
         taught = labels != IGNORED

@@ -16,7 +16,8 @@ STAGES: dict[str, Any] = dict(read_yaml(ROOT / "dvc.yaml").value["stages"])  # t
 
 
 def module_of(stage: str) -> Path:
-    return ROOT / f"{STAGES[stage]['cmd'].split()[2].replace('.', '/')}.py"
+    words = STAGES[stage]["cmd"].split()
+    return ROOT / f"{words[words.index('-m') + 1].replace('.', '/')}.py"
 
 
 def sections_read(module: Path) -> set[str]:

@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from flows.reproduce import Stage, StageTimeout, StageUnknown, read_stages, reproduce_stage, stages_up_to, why_stale
+from flows.reproduce import (
+    Stage,
+    StageTimeout,
+    StageUnknown,
+    read_stages,
+    reproduce_stage,
+    stage_environment,
+    stages_up_to,
+    why_stale,
+)
 from tasks.errors import WorkspaceBusy, WorkspaceInvalid
 from tasks.files import dump_json
 from tasks.paths import PACE_VARIABLE
@@ -182,3 +191,17 @@ def test_an_unknown_stage_is_named_with_the_nearest_one() -> None:
         stages_up_to(LINE, "splti")
     with pytest.raises(StageUnknown, match="no stage 'zzz'; it has base, ingest"):
         stages_up_to(LINE, "zzz")
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("python -m tasks.train", {}),
+        ("env A=1 B=x=y python -m tasks.train C=3", {"A": "1", "B": "x=y"}),
+    ],
+)
+def test_the_variables_of_a_stage_are_those_before_its_command(
+    command: str, expected: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "dvc.yaml").write_text(f"stages:\n  train: {{cmd: {command}}}\n")
+    assert stage_environment(tmp_path, "train") == expected

@@ -50,10 +50,12 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def train(case: Case, base: Path, place: Path, killed_at: int | None = None) -> tuple[str, list[TrainingPoint]]:
+def train(
+    case: Case, base: Path, place: Path, killed_at: int | None = None, **changed: object
+) -> tuple[str, list[TrainingPoint]]:
     """One training, or its part until it is killed; the digest of what it saved, and its history."""
     checkpoints = Checkpoints(place / "state", KEY)
-    session = prepare(case.params(**STEPS), base, ASKED, ASKED[:2], place / "scratch", checkpoints)
+    session = prepare(case.params(**STEPS | changed), base, ASKED, ASKED[:2], place / "scratch", checkpoints)
     if killed_at is not None:
         session.trainer.add_callback(Killer(killed_at))
     session.run()
@@ -68,3 +70,16 @@ def test_a_killed_training_ends_in_the_same_bytes_and_the_same_history(case: Cas
         with pytest.raises(Killed):
             train(case, base, tmp_path / "killed", killed_at=step)
     assert train(case, base, tmp_path / "killed") == whole
+
+
+@pytest.mark.parametrize(
+    ("changed", "last"),
+    [({}, 12), ({"early_stopping_patience": 1, "eval_steps": 4, "learning_rate": 1e-30}, 8)],
+    ids=["last step", "stopped early"],
+)
+def test_a_training_killed_before_its_outputs_are_written_takes_no_step_more(
+    changed: dict[str, Any], last: int, base: Path, tmp_path: Path
+) -> None:
+    whole = train(STOPPED[0], base, tmp_path, **changed)
+    assert whole[1][-1].step == last
+    assert train(STOPPED[0], base, tmp_path, **changed) == whole
