@@ -23,7 +23,9 @@ from peft import (
     get_peft_model,
     initialize_lora_eva_weights,
 )
+from safetensors.torch import load_file
 from transformers import PreTrainedModel
+from transformers.modeling_utils import unwrap_model
 
 from tasks.errors import TrainingInvalid
 from tasks.files import whole
@@ -177,23 +179,40 @@ def keep_start(model: torch.nn.Module, params: Params, folder: Path) -> Path | N
 
 
 def save_trained(
-    model: torch.nn.Module, base_name: str, stored_dtype: torch.dtype, start: Path | None, to: Path
+    model: torch.nn.Module,
+    base_name: str,
+    stored_dtype: torch.dtype,
+    start: Path | None,
+    to: Path,
+    gathered: dict[str, torch.Tensor] | None = None,
 ) -> None:
     """Write what was trained: adapter_model.safetensors and adapter_config.json, or of `full` the model.
 
     The configuration has sorted keys and lists, since PEFT keeps target modules in a set, whose order changes from
     process to process. It belongs to the base as it is published: of an initialisation that split the base's weights
-    (`start` of `keep_start`) the difference is written, an ordinary LoRA adapter of twice the rank.
+    (`start` of `keep_start`) the difference is written, an ordinary LoRA adapter of twice the rank. Of a model that is
+    sharded this process has a part: its trained weights are then `gathered` from all, by name.
+
+    Raises:
+        TrainingInvalid: PEFT left out some of what was gathered.
     """
     saved: Any = model
     with whole(to) as partial:
         if not hasattr(model, "peft_config"):
             saved.to(stored_dtype).save_pretrained(partial)
             return
-        options = {} if start is None else {"path_initial_model_for_weight_conversion": str(start)}
+        options: dict[str, Any] = {} if start is None else {"path_initial_model_for_weight_conversion": str(start)}
+        if gathered is not None:
+            saved = unwrap_model(model, recursive=True)  # PEFT 0.21 finds no adapter behind FSDP's wrappers
+            options["state_dict"] = gathered
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*changes the base weights", UserWarning)  # which is what is undone here
             saved.save_pretrained(partial, safe_serialization=True, save_embedding_layers=False, **options)
+        if gathered is not None and len(load_file(partial / WEIGHTS)) != len(gathered):
+            raise TrainingInvalid(
+                f"{to}: not every one of {len(gathered)} gathered weights was saved; the checkpoints are still there: "
+                "run again with the pinned version of peft"
+            )
         _write_config(partial / CONFIG, base_name)
         for extra in partial.iterdir():
             if extra.name not in {WEIGHTS, CONFIG}:

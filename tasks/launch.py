@@ -14,6 +14,27 @@ import torch
 
 from tasks.entry import OUTCOME_VARIABLE
 from tasks.errors import TunegateError
+from tasks.params_train import Sharding
+
+FSDP_FLAGS = {
+    "fsdp_version": "1",
+    "fsdp_sharding_strategy": "FULL_SHARD",
+    "fsdp_auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
+    "fsdp_backward_prefetch": "BACKWARD_PRE",
+    "fsdp_forward_prefetch": "false",
+    "fsdp_offload_params": "false",
+    "fsdp_state_dict_type": "SHARDED_STATE_DICT",
+    "fsdp_sync_module_states": "true",
+    "fsdp_use_orig_params": "false",
+    "fsdp_cpu_ram_efficient_loading": "false",
+}
+"""What PEFT's guide "Fully Sharded Data Parallel" sets for QLoRA, but for two: nothing is moved to the CPU and back at
+each step, and every process reads the base by itself, since each holds the adapter to its start. Version 1, since
+accelerate does not shard bitsandbytes' 4-bit weights with version 2; with original parameters off, so that memory is
+saved. transformers adds PEFT's policy, which wraps the adapters by themselves."""
+FSDP_ENVIRONMENT = {"FSDP_IGNORED_MODULES": r".*rotary_emb"}
+"""The frequencies of rotary embeddings stay float32: FSDP would round them with the weights to the compute type, and
+far positions would be turned by wrong angles. accelerate has no flag for it."""
 
 
 class RankFailed(TunegateError):
@@ -30,26 +51,35 @@ def rank() -> int | None:
     return None if found is None else int(found)
 
 
-def launch(module: str, num_processes: int, threads: int) -> None:
+def build_command(module: str, num_processes: int, threads: int, sharding: Sharding) -> list[str]:
+    """The command line of `accelerate launch`; the arguments are those of `launch`."""
+    flags = [f"--{name}={value}" for name, value in FSDP_FLAGS.items()]
+    return [
+        *(sys.executable, "-m", "accelerate.commands.launch", "--num_machines", "1"),
+        *(["--use_fsdp", *flags] if sharding == "fsdp" else ["--multi_gpu"]),
+        *("--num_processes", str(num_processes), "--num_cpu_threads_per_process", str(threads)),
+        *("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "-m", module),
+    ]
+
+
+def launch(module: str, num_processes: int, threads: int, sharding: Sharding) -> None:
     """Run `python -m <module>` in `num_processes` ranks on this machine, and wait for them.
 
     Args:
         module: a stage.
         num_processes: one for each GPU, or on a CPU as many as are wanted (gloo).
         threads: CPU threads of each.
+        sharding: whether each rank has the whole model (DDP), or a part of it.
 
     Raises:
         RankFailed: one of them failed; all are stopped then.
     """
-    on_cpu = {} if torch.cuda.is_available() else {"ACCELERATE_USE_CPU": "true"}
+    added = {} if torch.cuda.is_available() else {"ACCELERATE_USE_CPU": "true"}
+    added |= FSDP_ENVIRONMENT if sharding == "fsdp" else {}
     with tempfile.TemporaryDirectory() as folder:
         outcome = Path(folder) / "outcome.json"
-        command = [
-            *(sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1"),
-            *("--num_processes", str(num_processes), "--num_cpu_threads_per_process", str(threads)),
-            *("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "-m", module),
-        ]
-        done = subprocess.run(command, env=os.environ | on_cpu | {OUTCOME_VARIABLE: str(outcome)}, check=False)
+        command = build_command(module, num_processes, threads, sharding)
+        done = subprocess.run(command, env=os.environ | added | {OUTCOME_VARIABLE: str(outcome)}, check=False)
         if done.returncode:
             raise _failure(outcome, done.returncode)
 

@@ -158,20 +158,22 @@ def build_quantization_config(quantization: QuantizationParams, dtype: torch.dty
     )
 
 
-def load_base(folder: Path, quantization: QuantizationParams | None, dtype: torch.dtype) -> PreTrainedModel:
-    """The base model in the compute type; with `quantization` its linear layers in 4 bits."""
+def load_base(
+    folder: Path, quantization: QuantizationParams | None, dtype: torch.dtype, place: torch.device | None = None
+) -> PreTrainedModel:
+    """The base model in the compute type, at `place` or on `device()`; with `quantization` in 4 bits."""
     if quantization is None:
-        return load_plain(folder, dtype)
+        return load_plain(folder, dtype, place)
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
         folder,
         quantization_config=build_quantization_config(quantization, dtype),
         dtype=dtype,
-        device_map={"": device()},
+        device_map={"": place or device()},
         use_safetensors=True,
         trust_remote_code=False,
     )
     forbid_repacking(model)
-    if model.device.type == "cpu":
+    if device().type == "cpu":
         flatten_constants(model)
         give_back_memory()
     return model
@@ -224,10 +226,14 @@ def is_whole_model(trained: Path) -> bool:
     return not (trained / "adapter_config.json").is_file()
 
 
-def load_plain(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
-    """A model folder in 16 or 32 bits, on the CPU or the first device."""
+def load_plain(folder: Path, dtype: torch.dtype, place: torch.device | None = None) -> PreTrainedModel:
+    """A model folder in 16 or 32 bits, at `place` or on `device()`."""
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=dtype, device_map={"": device()}, use_safetensors=True, trust_remote_code=False
+        folder,
+        dtype=dtype,
+        device_map={"": place or device()},
+        use_safetensors=True,
+        trust_remote_code=False,
     )
     return model
 

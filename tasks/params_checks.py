@@ -24,6 +24,8 @@ def contradictions(params: Params) -> Iterator[str]:
     yield from _of_the_gate(params)
     yield from _of_the_method(params)
     yield from _of_training(params)
+    if params.compute.sharding == "fsdp":
+        yield from _of_fsdp(params)
 
 
 def _of_data(params: Params) -> Iterator[str]:
@@ -90,6 +92,44 @@ def _of_training(params: Params) -> Iterator[str]:
         yield "train.packing: not with more than one process and a method `adapter`; write false"
 
 
+def _of_fsdp(params: Params) -> Iterator[str]:
+    """FSDP flattens the weights of a layer into one tensor, which must be of one type and learn as a whole or not."""
+    compute, lora = params.compute, params.lora
+    if compute.num_processes == 1:
+        yield (
+            "compute.sharding: fsdp splits the model over processes, and compute.num_processes is 1; "
+            "write one process for each GPU, or sharding none"
+        )
+    if params.train.method not in {"lora", "qlora"}:
+        yield (
+            f"compute.sharding: fsdp is for train.method lora and qlora, not {params.train.method}, whose weights are "
+            "not split from the base's; take one of these, or sharding none"
+        )
+    if params.quantization is not None and params.quantization.bnb_4bit_quant_storage != compute.dtype:
+        yield (
+            f"quantization.bnb_4bit_quant_storage ({params.quantization.bnb_4bit_quant_storage}) must be compute.dtype "
+            f"({compute.dtype}) with compute.sharding fsdp, which flattens a layer's weights together; "
+            "write the same type in both, such as bfloat16"
+        )
+    if params.train.optim == "paged_adamw_8bit":
+        yield (
+            "train.optim: the states of paged_adamw_8bit cannot be kept in a checkpoint with compute.sharding fsdp; "
+            "take paged_adamw_32bit or adamw_torch"
+        )
+    if lora is not None and lora.bias != "none":
+        yield (
+            f"lora.bias: {lora.bias} trains a part of a layer that is frozen else, which compute.sharding fsdp cannot "
+            "flatten; write none"
+        )
+    if lora is not None and lora.loraplus_lr_ratio is not None:
+        yield "lora.loraplus_lr_ratio: with compute.sharding fsdp A and B look alike to the optimizer; write null"
+    if lora is not None and lora.init_lora_weights in CHANGE_THE_BASE:
+        yield (
+            f"lora.init_lora_weights: {lora.init_lora_weights} changes the base's weights, and with compute.sharding "
+            "fsdp no process has them whole to say what was learned; take default, gaussian, orthogonal or eva"
+        )
+
+
 def impossible_without_cuda(params: Params) -> Iterator[str]:
     """What a machine without a CUDA device cannot do, with what it can do instead."""
     if params.train.optim.startswith("paged_"):
@@ -98,6 +138,8 @@ def impossible_without_cuda(params: Params) -> Iterator[str]:
         yield "lora.init_lora_weights: PEFT computes loftq on a GPU only; without CUDA take pissa or default"
     if params.quantization is not None and params.quantization.bnb_4bit_quant_storage != "uint8":
         yield "quantization.bnb_4bit_quant_storage: types besides uint8 are for FSDP on GPUs; without CUDA take uint8"
+    if params.compute.sharding == "fsdp":
+        yield "compute.sharding: fsdp splits the model over GPUs; without CUDA take none"
 
 
 def outside_usual_ranges(params: Params) -> Iterator[str]:

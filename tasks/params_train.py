@@ -9,6 +9,9 @@ from tasks.params_types import Dtype, Section, Seed
 TargetModules = Literal["attention-qv", "attention", "all-linear"] | Annotated[list[str], Field(min_length=1)]
 """Names of layers, or a preset: query and value, all four of attention, every linear layer but the output."""
 
+Sharding = Literal["none", "fsdp"]
+"""torch's and FSDP's own word for weights, gradients and optimizer states that are split over processes."""
+
 LACKING = {
     "nola": "it stores LoRA as seeds and coefficients: take method lora or qlora with a small lora.r",
     "houlsby": "of its bottleneck adapters take method adapter with peft_type PEANUT (merges) or SHADOW",
@@ -139,9 +142,12 @@ class ComputeParams(Section):
     """The machine's part.
 
     `dtype` is what products are computed in, by training, evaluation and merge alike. `threads` is the number of CPU
-    threads of torch, 0 takes what torch chooses. `num_processes` above 1 trains under `accelerate launch`.
+    threads of torch, 0 takes what torch chooses. `num_processes` above 1 trains under `accelerate launch`. `sharding`
+    is FSDP's word for what the processes do with the model: with `none` each has all of it (DDP), with `fsdp` (Fully
+    Sharded Data Parallel) each holds a part of every layer, for a base that is too large for one GPU.
     """
 
     dtype: Literal["auto"] | Dtype
     threads: int = Field(ge=0, le=1024)
     num_processes: int = Field(ge=1, le=1024)
+    sharding: Sharding

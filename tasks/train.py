@@ -21,17 +21,26 @@ from tasks.errors import ParamsInvalid
 from tasks.files import need_disk, read_json, write_json, write_jsonl
 from tasks.gated_layers import keep_less
 from tasks.launch import launch, quiet_unless_first, rank
-from tasks.models import base_folder, device, dtype_name, load_base, load_tokenizer, resolve_dtype, set_threads
+from tasks.models import (
+    base_folder,
+    device,
+    dtype_name,
+    load_base,
+    load_tokenizer,
+    resolve_dtype,
+    set_threads,
+)
 from tasks.params import Params, load_params
 from tasks.params_checks import impossible_without_cuda, outside_usual_ranges
 from tasks.records import BaseRecord, Example, SupervisionAudit, TrainingPoint, TrainMetrics
+from tasks.sharding import is_sharded
 from tasks.supervision import audit, print_audit, require_sound
 from tasks.tables import read_examples
 from tasks.trainer import AnswerTrainer, Rows, build_collator, build_trainer
 from tasks.trainer_checkpoints import KEPT, Checkpoints, build_key, state_folder
 from tasks.training_rows import build_rows
 from tasks.training_warnings import best_point, training_warnings
-from tasks.training_watch import history, write_curves
+from tasks.training_watch import history, trained_weights, write_curves
 
 ADAPTER_DISK_BYTES = 200_000_000
 CHECKPOINT_BYTES_PER_WEIGHT = 16
@@ -45,6 +54,8 @@ class Session:
     def __init__(self, trainer: AnswerTrainer, start: Path | None) -> None:
         self.trainer = trainer
         self.start = start
+        self.trainable_weights = sum(weight.numel() for weight in trainer.model.parameters() if weight.requires_grad)
+        self.all_weights: int = trainer.model.num_parameters()  # counted now: later FSDP leaves this process a part
 
     def run(self) -> None:
         """Train to the end, from the newest whole checkpoint of this training if there is one; keep the best weights.
@@ -55,8 +66,7 @@ class Session:
         """
         trainer, resumed = self.trainer, None
         if trainer.checkpoints is not None:
-            trained = sum(weight.numel() for weight in trainer.model.parameters() if weight.requires_grad)
-            need_disk(trainer.checkpoints.folder, (KEPT + 1) * CHECKPOINT_BYTES_PER_WEIGHT * trained)
+            need_disk(trainer.checkpoints.folder, (KEPT + 1) * CHECKPOINT_BYTES_PER_WEIGHT * self.trainable_weights)
             with trainer.accelerator.main_process_first():  # the others find nothing left to remove
                 trainer.checkpoints.prepare()
                 for line in trainer.checkpoints.others():
@@ -66,6 +76,10 @@ class Session:
             print(f"train: carries on from {resumed.name.replace('-', ' of step ')}", flush=True)
         trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
         trainer.best.restore(trainer.model)
+
+    def gathered(self) -> dict[str, torch.Tensor] | None:
+        """The trained weights of a sharded model, whole; None of one that is whole. Every process has to ask."""
+        return trained_weights(self.trainer.model) if is_sharded(self.trainer.model) else None
 
 
 def prepare(
@@ -96,8 +110,10 @@ def prepare(
     rows = Rows(*made)
     set_seed(params.train.seed)
     is_full = params.train.method == "full"
-    model = load_base(folder, params.quantization, torch.float32 if is_full else dtype)
-    if model.device.type == "cpu" and not params.train.activation_checkpointing:
+    will_shard = params.compute.sharding == "fsdp" and rank() is not None
+    place = torch.device("cpu") if will_shard else device()  # one GPU may not hold what is to be sharded
+    model = load_base(folder, params.quantization, torch.float32 if is_full else dtype, place)
+    if device().type == "cpu" and not params.train.activation_checkpointing:
         keep_less(model)
     collate = build_collator(tokenizer.pad_token_id)
     batches = first_batches(rows.train, collate, params.train.per_device_train_batch_size, EVA_BATCHES)
@@ -110,11 +126,9 @@ def prepare(
     return Session(trainer, start)
 
 
-def measure(
-    trainer: AnswerTrainer, params: Params, points: list[TrainingPoint], audited: SupervisionAudit
-) -> TrainMetrics:
-    """What training did, from the trainer after its last step."""
-    weights = list(trainer.model.named_parameters())
+def measure(session: Session, params: Params, points: list[TrainingPoint], audited: SupervisionAudit) -> TrainMetrics:
+    """What training did, from the session after its last step."""
+    trainer = session.trainer
     losses = [point.loss for point in points if point.loss is not None]
     best = best_point(points)
     return TrainMetrics(
@@ -122,8 +136,8 @@ def measure(
         compute_dtype=dtype_name(resolve_dtype(params.compute.dtype)),
         device=trainer.model.device.type,
         threads=torch.get_num_threads(),
-        trainable_weights=sum(weight.numel() for _, weight in weights if weight.requires_grad),
-        all_weights=trainer.model.num_parameters(),
+        trainable_weights=session.trainable_weights,
+        all_weights=session.all_weights,
         train_examples=audited.rows,
         validation_examples=len(trainer.eval_dataset or ()),
         train_tokens=sum(len(ids) for ids in trainer.train_dataset["input_ids"]),
@@ -173,7 +187,7 @@ def main() -> None:
     params = load_params()
     if params.compute.num_processes > 1 and rank() is None:
         set_threads(params.compute)
-        launch("tasks.train", params.compute.num_processes, torch.get_num_threads())
+        launch("tasks.train", params.compute.num_processes, torch.get_num_threads(), params.compute.sharding)
         return
     quiet_unless_first()
     require_approval(paths.DATA_APPROVAL, paths.SPLIT, "run `dvc repro validate`")
@@ -197,17 +211,17 @@ def main() -> None:
             write_json(paths.SUPERVISION, audited)
         print_audit(audited)
         require_sound(audited)
-        trained = sum(weight.numel() for weight in trainer.model.parameters() if weight.requires_grad)
-        total = trainer.model.num_parameters()
+        trained, total = session.trainable_weights, session.all_weights
         print(f"train: {len(examples)} examples; trainable weights {trained:,} of {total:,} ({trained / total:.2%})")
         session.run()
+        gathered = session.gathered()
         if not trainer.accelerator.is_main_process:
             return
-        save_trained(trainer.model, base.name, stored_dtype(folder), session.start, paths.ADAPTER)
+        save_trained(trainer.model, base.name, stored_dtype(folder), session.start, paths.ADAPTER, gathered)
     points = history(trainer.state.log_history)
     write_jsonl(paths.TRAIN_HISTORY, points)
     write_curves(paths.TRAIN_CURVES, points)
-    metrics = measure(trainer, params, points, audited)
+    metrics = measure(session, params, points, audited)
     write_json(paths.TRAIN_METRICS, metrics)
     for warning in metrics.notes:
         print(f"train: warning: {warning}")

@@ -28,6 +28,7 @@ from tasks.training_watch import BestWeights, Progress, put_back, trained_weight
 SCALED_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "output_multiplier", "lm_head_multiplier")
 """Configuration fields of models whose output layer is more than a product; their loss is left to TRL."""
 TRAINED = "trained.safetensors"
+OPTIMIZER_PART, SCHEDULER = "optimizer_{}.pt", "scheduler.pt"
 Batch = dict[str, torch.Tensor]
 INSIDE_THE_LAYERS = {"LORA", "PEANUT", "IA3", "ADAPTION_PROMPT"}
 """Methods that live in the layers of the base, so that its parts can be called one by one."""
@@ -157,12 +158,11 @@ class AnswerTrainer(SFTTrainer):  # type: ignore[misc]  # trl is not typed
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:  # noqa: FBT001, FBT002
         """The weights that are trained, by their names and in their own type: a checkpoint needs no more."""
-        if self.is_fsdp_enabled:
-            super().save_model(output_dir, _internal_call)
-        elif self.args.should_save:
+        weights = trained_weights(self.model)  # every process gives its part where the model is sharded
+        if self.args.should_save:
             folder = Path(output_dir or self.args.output_dir)
             folder.mkdir(parents=True, exist_ok=True)
-            save_file(trained_weights(self.model), folder / TRAINED)
+            save_file(weights, folder / TRAINED)
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: object) -> None:
         if self.control.should_training_stop:
@@ -177,11 +177,31 @@ class AnswerTrainer(SFTTrainer):  # type: ignore[misc]  # trl is not typed
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
         """Put the trained weights back as they were: transformers would bring some back in another type."""
         folder = Path(resume_from_checkpoint)
-        if self.is_fsdp_enabled:
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-        else:
-            put_back(self.model, load_file(folder / TRAINED))
+        put_back(self.model if model is None else model, load_file(folder / TRAINED))
         self.best.load(folder)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        """Of a sharded model each process keeps the states of its own part; a checkpoint's key has their number.
+
+        transformers would gather the base too, and PEFT 0.21 names no adapter behind more than one of FSDP's wrappers.
+        """
+        if not self.is_fsdp_enabled:
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        folder = Path(output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.save(self.optimizer.state_dict(), folder / OPTIMIZER_PART.format(self.args.process_index))
+        if self.args.should_save:
+            torch.save(self.lr_scheduler.state_dict(), folder / SCHEDULER)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """What `_save_optimizer_and_scheduler` kept, into this process."""
+        if checkpoint is None or not self.is_fsdp_enabled:
+            super()._load_optimizer_and_scheduler(checkpoint)
+            return
+        part = Path(checkpoint) / OPTIMIZER_PART.format(self.args.process_index)
+        self.optimizer.load_state_dict(torch.load(part, map_location="cpu", weights_only=True))
+        self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint) / SCHEDULER, weights_only=True))
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> SeededOrder:
         """The order of the rows; in epochs of its own, so that a training carries on within an epoch as it began it."""

@@ -17,6 +17,7 @@ from tasks.errors import TrainingInvalid
 from tasks.files import write_json, write_text
 from tasks.paths import PACE_VARIABLE
 from tasks.records import Pace, TrainingPoint
+from tasks.sharding import whole_weights
 
 
 class Progress(TrainerCallback):  # type: ignore[misc]  # transformers is not typed enough
@@ -116,11 +117,10 @@ def memory_gb() -> float:
 
 
 def trained_weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Copies of the weights that are trained, on the CPU, by name."""
+    """Copies of the weights that are trained, on the CPU, by name; of a sharded model in every process all of them."""
     return {
         name: weight.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, weight in model.named_parameters()
-        if weight.requires_grad
+        for name, weight in whole_weights(model)
     }
 
 
@@ -131,17 +131,12 @@ def put_back(model: torch.nn.Module, weights: dict[str, torch.Tensor]) -> None:
     Raises:
         TrainingInvalid: the model trains other weights, or in another shape or type.
     """
-    trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-    wrong = [
-        name
-        for name in sorted(trained.keys() | weights.keys())
-        if name not in trained
-        or name not in weights
-        or (trained[name].shape, trained[name].dtype) != (weights[name].shape, weights[name].dtype)
-    ]
+    trained = {name: (weight.shape, weight.dtype) for name, weight in whole_weights(model)}
+    given = {name: (weight.shape, weight.dtype) for name, weight in weights.items()}
+    wrong = [name for name in sorted(trained.keys() | given.keys()) if trained.get(name) != given.get(name)]
     if wrong:
         raise TrainingInvalid(f"a trainer checkpoint holds other weights than are trained, {wrong[0]} first")
-    for name, weight in trained.items():
+    for name, weight in whole_weights(model):
         weight.copy_(weights[name])
 
 

@@ -38,9 +38,15 @@ def examples(count: int) -> list[Example]:
     ]
 
 
-def make_workspace(root: Path, *, train: dict[str, Any] | None = None, compute: dict[str, Any] | None = None) -> Path:
-    """Write the workspace; `train` and `compute` change the sections of the parameters."""
-    write_params(root, train=train, compute=compute)
+def make_workspace(
+    root: Path,
+    *,
+    train: dict[str, Any] | None = None,
+    compute: dict[str, Any] | None = None,
+    quantization: dict[str, Any] | None = None,
+) -> Path:
+    """Write the workspace; `train`, `compute` and `quantization` change the sections of the parameters."""
+    write_params(root, train=train, compute=compute, quantization=quantization)
     model = root / "base"
     make_model(hidden_size=64).save_pretrained(model)
     make_tokenizer().save_pretrained(model)
@@ -60,12 +66,19 @@ def make_workspace(root: Path, *, train: dict[str, Any] | None = None, compute: 
     return root
 
 
-def write_params(root: Path, *, train: dict[str, Any] | None = None, compute: dict[str, Any] | None = None) -> None:
+def write_params(
+    root: Path,
+    *,
+    train: dict[str, Any] | None = None,
+    compute: dict[str, Any] | None = None,
+    quantization: dict[str, Any] | None = None,
+) -> None:
     """Write params.yaml, again if it is there."""
     yaml = YAML()
     params = yaml.load((ROOT / paths.PARAMS).read_text(encoding="utf-8"))
     params["train"].update(TRAIN | (train or {}))
     params["compute"].update({"threads": 1} | (compute or {}))
+    params["quantization"].update(quantization or {})
     root.mkdir(parents=True, exist_ok=True)
     with (root / paths.PARAMS).open("w", encoding="utf-8") as file:
         yaml.dump(params, file)

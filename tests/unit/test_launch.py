@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import pytest
+from accelerate.commands.launch import launch_command_parser
 
 from tasks import paths
 from tasks.files import read_json, read_jsonl
-from tasks.launch import RankFailed, launch
+from tasks.launch import RankFailed, build_command, launch
+from tasks.params_train import Sharding
 from tasks.records import TrainingPoint, TrainMetrics
 from tests.tiny_workspace import make_workspace, start_training, train, write_params
 
@@ -39,4 +41,23 @@ def test_what_a_rank_says_of_its_failure_is_what_the_stage_says(tmp_path: Path) 
 def test_a_rank_that_dies_without_a_word_is_told_with_the_next_move(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     with pytest.raises(RankFailed, match="no word of its own"):
-        launch("tasks.no_such_module", 1, 1)
+        launch("tasks.no_such_module", 1, 1, "none")
+
+
+@pytest.mark.parametrize("sharding", ["none", "fsdp"])
+def test_accelerate_understands_the_command_as_it_is_meant(sharding: Sharding) -> None:
+    read = launch_command_parser().parse_args(build_command("tasks.train", 2, 3, sharding)[3:])
+    assert (read.use_fsdp, read.multi_gpu) == (sharding == "fsdp", sharding == "none")
+    assert (read.num_processes, read.num_cpu_threads_per_process, read.num_machines) == (2, 3, 1)
+    assert (read.module, read.training_script) == (True, "tasks.train")
+
+
+def test_fsdp_is_asked_for_as_the_guide_of_peft_says_for_qlora() -> None:
+    read = launch_command_parser().parse_args(build_command("tasks.train", 2, 1, "fsdp")[3:])
+    assert read.fsdp_version == "1"
+    assert read.fsdp_sharding_strategy == "FULL_SHARD"
+    assert read.fsdp_auto_wrap_policy == "TRANSFORMER_BASED_WRAP"
+    assert read.fsdp_backward_prefetch == "BACKWARD_PRE"
+    assert read.fsdp_state_dict_type == "SHARDED_STATE_DICT"
+    assert (read.fsdp_use_orig_params, read.fsdp_sync_module_states) == ("false", "true")
+    assert (read.fsdp_offload_params, read.fsdp_cpu_ram_efficient_loading) == ("false", "false")
