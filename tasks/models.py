@@ -7,6 +7,7 @@ import ctypes
 import gc
 import os
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,15 @@ def build_quantization_config(quantization: QuantizationParams, dtype: torch.dty
     )
 
 
+def attention_implementation(dtype: torch.dtype, place: torch.device) -> str | None:
+    """`flash_attention_2` on a GPU where the package `flash_attn` is installed, for the two types that it has.
+
+    None leaves it to transformers: torch's own `sdpa`, or `eager` for a model that has no other.
+    """
+    is_possible = place.type == "cuda" and dtype in {torch.bfloat16, torch.float16}
+    return "flash_attention_2" if is_possible and find_spec("flash_attn") is not None else None
+
+
 def load_base(
     folder: Path, quantization: QuantizationParams | None, dtype: torch.dtype, place: torch.device | None = None
 ) -> PreTrainedModel:
@@ -169,6 +179,7 @@ def load_base(
         quantization_config=build_quantization_config(quantization, dtype),
         dtype=dtype,
         device_map={"": place or device()},
+        attn_implementation=attention_implementation(dtype, place or device()),
         use_safetensors=True,
         trust_remote_code=False,
     )
@@ -232,6 +243,7 @@ def load_plain(folder: Path, dtype: torch.dtype, place: torch.device | None = No
         folder,
         dtype=dtype,
         device_map={"": place or device()},
+        attn_implementation=attention_implementation(dtype, place or device()),
         use_safetensors=True,
         trust_remote_code=False,
     )

@@ -209,7 +209,8 @@ class TrainMetrics(Record):
     """What training did, without clocks: the same run gives the same file.
 
     `eval_loss` is the validation loss of the weights that were saved, `best_step` where the least one was measured,
-    `notes` are the warnings of `training_warnings`.
+    `notes` are the warnings of `training_warnings`, `attention` transformers' name of the attention that was computed
+    with; records of before have none.
     """
 
     method: str
@@ -230,6 +231,7 @@ class TrainMetrics(Record):
     best_eval_loss: float | None = None
     stopped_early: bool = False
     notes: tuple[str, ...] = ()
+    attention: str | None = None
 
 
 class Pace(Record):

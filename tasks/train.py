@@ -22,6 +22,7 @@ from tasks.files import need_disk, read_json, write_json, write_jsonl
 from tasks.gated_layers import keep_less
 from tasks.launch import launch, quiet_unless_first, rank
 from tasks.models import (
+    attention_implementation,
     base_folder,
     device,
     dtype_name,
@@ -55,6 +56,7 @@ class Session:
         self.trainer = trainer
         self.start = start
         self.trainable_weights = sum(weight.numel() for weight in trainer.model.parameters() if weight.requires_grad)
+        self.attention: str = trainer.model.config._attn_implementation  # noqa: SLF001  it has no other name
         self.all_weights: int = trainer.model.num_parameters()  # counted now: later FSDP leaves this process a part
 
     def run(self) -> None:
@@ -150,6 +152,7 @@ def measure(session: Session, params: Params, points: list[TrainingPoint], audit
         best_eval_loss=None if best is None else best.eval_loss,
         stopped_early=trainer.state.global_step < trainer.state.max_steps,
         notes=training_warnings(points, params.train, params.lora),
+        attention=session.attention,
     )
 
 
@@ -164,7 +167,9 @@ def _eval_loss(trainer: AnswerTrainer, points: list[TrainingPoint]) -> float | N
 def find_checkpoints(params: Params, base: BaseRecord) -> Checkpoints:
     """Where the trainer checkpoints of this training lie."""
     data = {path.name: digest_path(path) for path in (paths.TRAIN_EXAMPLES, paths.VALIDATION_EXAMPLES)}
+    flash = attention_implementation(resolve_dtype(params.compute.dtype), device())
     machine = f"{device().type}, {torch.get_num_threads()} threads, {params.compute.num_processes} processes"
+    machine += f", {flash}" if flash else ""
     return Checkpoints(state_folder(), build_key(params, data, base.digest, machine))
 
 
@@ -178,6 +183,7 @@ def stored_dtype(folder: Path) -> torch.dtype:
 def set_determinism() -> None:
     """Deterministic kernels; where there is none the library warns."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    os.environ.setdefault("FLASH_ATTENTION_DETERMINISTIC", "1")
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a debugging aid that costs time
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from tasks.models import load_base, resolve_dtype
+from tasks import models
+from tasks.models import attention_implementation, load_base, resolve_dtype
 from tasks.params_train import QuantizationParams
 from tests.unit.tiny_model import make_model
 
@@ -81,3 +82,31 @@ def test_a_gpu_computes_in_bfloat16_where_it_has_it(
         torch.cuda, "is_bf16_supported", lambda including_emulation: has_units and not including_emulation
     )
     assert resolve_dtype("auto") is expected
+
+
+@pytest.mark.parametrize(
+    ("place", "dtype", "is_installed", "expected"),
+    [
+        ("cuda", torch.bfloat16, True, "flash_attention_2"),
+        ("cuda", torch.float16, True, "flash_attention_2"),
+        ("cuda", torch.float32, True, None),
+        ("cuda", torch.bfloat16, False, None),
+        ("cpu", torch.bfloat16, True, None),
+    ],
+)
+def test_flash_attention_is_taken_on_a_gpu_that_has_it_in_the_types_that_it_has(
+    monkeypatch: pytest.MonkeyPatch, place: str, dtype: torch.dtype, is_installed: bool, expected: str | None
+) -> None:
+    asked = []
+
+    def find_spec(name: str) -> object | None:
+        asked.append(name)
+        return object() if is_installed else None
+
+    monkeypatch.setattr(models, "find_spec", find_spec)
+    assert attention_implementation(dtype, torch.device(place)) == expected
+    assert set(asked) <= {"flash_attn"}
+
+
+def test_without_flash_attention_the_attention_is_that_of_torch(quantized: PreTrainedModel) -> None:
+    assert quantized.config._attn_implementation == "sdpa"
