@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Many containers set this. It would have every stage compile torch and its kin anew: 15 s a stage instead of 7.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test check accept slow lock clean
+.PHONY: run test check accept slow gpu lock clean
 
 run: $(VENV)/.installed
 	$(BIN)/tunegate run
@@ -45,6 +45,10 @@ $(VENV)/.installed: requirements.lock pyproject.toml | $(BIN)/python
 $(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
 	@$(PIP) install --no-deps --no-compile --requirement requirements-dev.lock
 	@touch $@
+
+# What needs a CUDA device; without one every test is skipped.
+gpu: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m gpu
 
 # Resolve pyproject.toml anew into the two lock files, in an environment of its own.
 lock:
