@@ -29,13 +29,19 @@ def _attempt(main: Callable[[], None]) -> int:
     except TunegateError as error:
         return _report(type(error).__name__, str(error), error.exit_code)
     except Exception as error:  # noqa: BLE001  the last line of defence: shown with its traceback, exit code 1
-        if isinstance(error, OSError) and error.errno in USERS_TO_MEND:
-            place = error.filename or "the workspace"
-            message = f"{place}: {error.strerror}; free some space or mend the permissions, then run again"
-            return _report("DiskFull", message, EXIT_INPUT)
+        if reason := _of_the_disk(error):
+            return _report("DiskFull", f"{reason}; free some space or mend the permissions, then run again", EXIT_INPUT)
         traceback.print_exc()
         return _report(type(error).__name__, f"{type(error).__name__}: {error}", 1)
     return 0
+
+
+def _of_the_disk(error: Exception) -> str | None:
+    """What is wrong with the disk, in words, where that is what the error says."""
+    if isinstance(error, OSError) and error.errno in USERS_TO_MEND:
+        return f"{error.filename or 'the workspace'}: {error.strerror}"
+    is_told = any(f"(os error {number})" in str(error) for number in USERS_TO_MEND)  # by libraries in Rust: safetensors
+    return f"the workspace: {error}" if is_told else None
 
 
 def _report(kind: str, message: str, exit_code: int) -> int:

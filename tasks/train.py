@@ -38,14 +38,12 @@ from tasks.sharding import is_sharded
 from tasks.supervision import audit, print_audit, require_sound
 from tasks.tables import read_examples
 from tasks.trainer import AnswerTrainer, Rows, build_collator, build_trainer
-from tasks.trainer_checkpoints import KEPT, Checkpoints, build_key, state_folder
+from tasks.trainer_checkpoints import BYTES_PER_WEIGHT, KEPT, Checkpoints, build_key, state_folder
 from tasks.training_rows import build_rows
 from tasks.training_warnings import best_point, training_warnings
 from tasks.training_watch import history, trained_weights, write_curves
 
 ADAPTER_DISK_BYTES = 200_000_000
-CHECKPOINT_BYTES_PER_WEIGHT = 16
-"""In float32: the weight, two moments of AdamW, and the best weights so far."""
 EVA_BATCHES = 8
 
 
@@ -68,7 +66,7 @@ class Session:
         """
         trainer, resumed = self.trainer, None
         if trainer.checkpoints is not None:
-            need_disk(trainer.checkpoints.folder, (KEPT + 1) * CHECKPOINT_BYTES_PER_WEIGHT * self.trainable_weights)
+            need_disk(trainer.checkpoints.folder, (KEPT + 1) * BYTES_PER_WEIGHT * self.trainable_weights)
             with trainer.accelerator.main_process_first():  # the others find nothing left to remove
                 trainer.checkpoints.prepare()
                 for line in trainer.checkpoints.others():

@@ -17,10 +17,11 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 from trl import SFTConfig, SFTTrainer, pack_dataset
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
+from tasks.files import need_disk
 from tasks.models import resolve_dtype
 from tasks.params import Params
 from tasks.params_train import TrainParams
-from tasks.trainer_checkpoints import Checkpoints
+from tasks.trainer_checkpoints import BYTES_PER_WEIGHT, Checkpoints
 from tasks.training_guards import Guards, check_step
 from tasks.training_rows import IGNORED
 from tasks.training_watch import BestWeights, Progress, put_back, trained_weights
@@ -167,6 +168,14 @@ class AnswerTrainer(SFTTrainer):  # type: ignore[misc]  # trl is not typed
     def _save_checkpoint(self, model: torch.nn.Module, trial: object) -> None:
         if self.control.should_training_stop:
             return  # the outputs come next; from a checkpoint of the last step transformers would train one step more
+        try:
+            self._write_checkpoint(model, trial)
+        except Exception:
+            trained = sum(weight.numel() for weight in self.model.parameters() if weight.requires_grad)
+            need_disk(Path(self.args.output_dir), BYTES_PER_WEIGHT * trained)  # torch names no disk where it is full
+            raise
+
+    def _write_checkpoint(self, model: torch.nn.Module, trial: object) -> None:
         Trainer._save_checkpoint(self, model, trial)  # noqa: SLF001  TRL's own writes a model card each time
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
         self.accelerator.wait_for_everyone()

@@ -21,6 +21,8 @@ from tasks.records import Record
 KEY, MANIFEST = "key.json", "manifest.json"
 KEPT = 2
 """Checkpoints of one training that are kept, and other trainings whose checkpoints are."""
+BYTES_PER_WEIGHT = 16
+"""Of a checkpoint for each trained weight, in float32: the weight, two moments of AdamW, and the best so far."""
 LIBRARIES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate")
 STEP = re.compile(r"checkpoint-(\d+)")
 

@@ -16,7 +16,7 @@ Maker = Callable[[dict[str, str]], Path]
 
 
 def test_the_same_inputs_give_the_same_adapter_byte_for_byte(workspace_with: Maker) -> None:
-    root = workspace_with({"max_steps: -1": "max_steps: 3", "eval_steps: 80": "eval_steps: 2"})
+    root = workspace_with({"max_steps: -1": "max_steps: 3", "eval_steps: 40": "eval_steps: 2"})
     digests: list[str] = []
     for _ in range(2):
         done = dvc(

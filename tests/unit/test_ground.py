@@ -120,6 +120,7 @@ def test_a_refusal_is_no_approval(tmp_path: Path) -> None:
         ("raise errors.SourceInvalid('row 7')", 2, "error: row 7\n"),
         ("raise errors.NotApproved('other bytes')", 3, "refused: other bytes\n"),
         ("raise OSError(28, 'No space left on device', 'x.bin')", 2, "error: x.bin: No space left on device; free"),
+        ("raise Exception('I/O error: No space left on device (os error 28)')", 2, "No space left on device (os error"),
     ],
 )
 def test_a_stage_ends_in_the_agreed_code_with_one_message(tmp_path: Path, body: str, exit_code: int, said: str) -> None:

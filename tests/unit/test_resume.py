@@ -1,6 +1,7 @@
 """A training that was stopped carries on from its newest whole checkpoint and ends in the same bytes."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from transformers import TrainerCallback
 
 from tasks.adapters import save_trained
 from tasks.digests import digest_path
+from tasks.errors import DiskFull
 from tasks.records import TrainingPoint
 from tasks.train import prepare
 from tasks.trainer_checkpoints import CheckpointKey, Checkpoints
@@ -83,3 +85,16 @@ def test_a_training_killed_before_its_outputs_are_written_takes_no_step_more(
     whole = train(STOPPED[0], base, tmp_path, **changed)
     assert whole[1][-1].step == last
     assert train(STOPPED[0], base, tmp_path, **changed) == whole
+
+
+@pytest.mark.parametrize(("free", "expected"), [(10**12, RuntimeError), (1_000, DiskFull)], ids=["room", "full"])
+def test_a_checkpoint_that_cannot_be_written_for_want_of_room_says_so(
+    free: int, expected: type[Exception], base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        monkeypatch.setattr("shutil.disk_usage", lambda _place: SimpleNamespace(free=free))
+        raise RuntimeError("unexpected pos 576 vs 534")  # torch's words
+
+    monkeypatch.setattr("transformers.Trainer._save_checkpoint", fail)
+    with pytest.raises(expected):
+        train(STOPPED[0], base, tmp_path)

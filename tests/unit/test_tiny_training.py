@@ -79,6 +79,13 @@ def test_the_loss_falls_and_the_history_says_how(trained: SimpleNamespace) -> No
     assert [point.step for point in trained.points if point.eval_loss is not None] == [20, 40]
 
 
+def test_the_losses_are_those_that_are_written_here(trained: SimpleNamespace) -> None:
+    """What moves them moves every adapter: a library, the order of rows, the labels, how the loss is computed."""
+    measured = [point.eval_loss for point in trained.points if point.eval_loss is not None]
+    assert losses(trained)[:4] == pytest.approx([2.1397, 2.156, 1.7057, 1.6218], abs=0.005)
+    assert measured == pytest.approx([1.281, 1.144], abs=0.02)  # kernels of other processors add in other orders
+
+
 def test_the_learning_rate_warms_up_and_falls_as_a_cosine(trained: SimpleNamespace) -> None:
     rates = [point.learning_rate for point in trained.points if point.learning_rate is not None]
     peak = max(rates)
