@@ -26,6 +26,7 @@ from tasks.models import (
     base_folder,
     device,
     dtype_name,
+    give_back_memory,
     load_base,
     load_tokenizer,
     resolve_dtype,
@@ -123,6 +124,8 @@ def prepare(
     check_start(before, logits_of(adapted, probe), promise(params))
     start = keep_start(adapted, params, scratch)
     trainer = build_trainer(adapted, params, rows, tokenizer, scratch / "trainer", checkpoints)
+    if device().type == "cpu":
+        give_back_memory()
     return Session(trainer, start)
 
 

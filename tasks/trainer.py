@@ -17,6 +17,7 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 from trl import SFTConfig, SFTTrainer, pack_dataset
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
+from tasks.answer_loss import can_be_fused, summed_loss
 from tasks.files import need_disk
 from tasks.models import resolve_dtype
 from tasks.params import Params
@@ -278,8 +279,12 @@ class AnswerTrainer(SFTTrainer):  # type: ignore[misc]  # trl is not typed
         hidden = causal.base_model(**given, use_cache=False).last_hidden_state[:, :-1]
         labels = inputs["labels"][:, 1:]
         taught = labels != IGNORED
-        logits = causal.get_output_embeddings()(hidden[taught]).float()
-        total = torch.nn.functional.cross_entropy(logits, labels[taught], reduction="sum")
+        output_layer = causal.get_output_embeddings()
+        if can_be_fused(output_layer):
+            total = summed_loss(hidden[taught], output_layer, labels[taught])
+        else:
+            scores = output_layer(hidden[taught]).float()
+            total = torch.nn.functional.cross_entropy(scores, labels[taught], reduction="sum")
         return total / (taught.sum() if num_items_in_batch is None else num_items_in_batch)
 
     def _scores_answers_only(self) -> bool:

@@ -6,7 +6,7 @@ here, and `tokenizer=` is `processing_class=` today. Writes seconds of training,
 """
 
 import json
-import resource
+import re
 import sys
 import time
 from pathlib import Path
@@ -18,7 +18,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from trl import SFTConfig, SFTTrainer
 
 base, rows, out, dtype, steps = sys.argv[1:]
-started_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def gib():
+    """The peak memory of this program."""
+    return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 2**20
+
+
+started_gib = gib()
 compute = getattr(torch, dtype)
 
 bnb_config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=compute)
@@ -54,7 +61,7 @@ trainer = SFTTrainer(
 started = time.perf_counter()
 trainer.train()
 seconds = time.perf_counter() - started
-peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+peak_gib = gib()
 trainer.save_model(str(Path(out) / "adapter"))
 Path(out, "measured.json").write_text(
     json.dumps(
