@@ -11,7 +11,6 @@ Assumed is the worst batch: every row at `max_length`, padded by a token, every 
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from tasks.answer_loss import TOKENS_AT_ONCE
 from tasks.model_shape import Linear, ModelShape
 from tasks.params import Params
 from tasks.params_train import LoraParams
@@ -28,7 +27,9 @@ OPTIMIZER_BYTES = {"adamw_torch": 8, "paged_adamw_32bit": 8, "paged_adamw_8bit":
 """Two moments of each trained weight."""
 LOGIT_COPIES = 3
 """On a CPU: the scores, their logarithms of softmax and the gradient, in float32, at once in the loss's backward; where
-the output layer is frozen and in float32 only those of `TOKENS_AT_ONCE` tokens, and a copy (tasks/answer_loss.py)."""
+the output layer is frozen and in float32 only those of `SCORED_AT_ONCE` tokens, and a copy."""
+SCORED_AT_ONCE = 32
+"""Tokens, as tasks/answer_loss.py has it, which needs torch; a test holds the two equal."""
 TILE_TOKENS, TILE_VOCABULARY = 4096, 32768
 """On a GPU TRL 1.16 scores in tiles of at most so many (trl/kernels/chunked_logprob.py)."""
 IN_FLIGHT = 3
@@ -300,7 +301,7 @@ def _logits(shape: ModelShape, setting: Setting) -> int:
     if setting.is_cuda:
         return min(setting.tokens, TILE_TOKENS) * TILE_VOCABULARY * setting.compute_bytes + hidden
     if setting.method != "full" and setting.result_bytes == 4:
-        return 2 * 4 * TOKENS_AT_ONCE * shape.vocab_size + 2 * 4 * setting.tokens * shape.hidden_size
+        return 2 * 4 * SCORED_AT_ONCE * shape.vocab_size + 2 * 4 * setting.tokens * shape.hidden_size
     scores = setting.tokens * shape.vocab_size
     cast = 0 if setting.result_bytes == 4 else 2 * setting.result_bytes * scores
     return LOGIT_COPIES * 4 * scores + cast + (hidden if setting.method == "full" else 0)

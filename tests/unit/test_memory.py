@@ -10,9 +10,11 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from tasks.adapters import adapt
+from tasks.answer_loss import TOKENS_AT_ONCE
 from tasks.gated_layers import keep_less
 from tasks.memory import (
     DEFAULT_LORA,
+    SCORED_AT_ONCE,
     Memory,
     Setting,
     adapter_weights,
@@ -54,6 +56,10 @@ def test_the_fixed_parts_of_a_small_model_by_hand() -> None:
     assert estimate(small(), replace(SETTING, method="lora", compute_bytes=2)).weights == 2704
     paged = replace(SETTING, is_cuda=True, optim="paged_adamw_8bit")
     assert estimate(small(), paged).optimizer == 2704
+
+
+def test_as_many_tokens_are_scored_at_once_as_the_loss_scores() -> None:
+    assert SCORED_AT_ONCE == TOKENS_AT_ONCE
 
 
 def test_a_gpu_holds_a_copy_of_the_matrices_in_the_compute_type_of_full() -> None:
