@@ -6,6 +6,9 @@ in turns. The plain script (benchmarks/peers/plain_trl.py) runs as written, in b
 is faster on a CPU without bfloat16 units; time is claimed against the faster, memory against the script as written. On
 such a CPU bfloat16 takes minutes for a step, so it is given one step only.
 
+The script keeps its own settings where ours differ: learning rate 2e-4 and linear (ours: params.yaml), dropout 0.05,
+loss on every token and not on the answers alone. Attention's own products are left out of the limit.
+
 The validation loss is that of the answers' tokens, on the same rows for all. The share of the limit is the time of the
 training's matrix products, each shape timed alone, over the time that the training took (benchmarks/train_once.py).
 """

@@ -25,7 +25,7 @@ from tasks.trainer import AnswerTrainer
 
 EXAMPLES_PER_STEP = 16
 MICRO_BATCH_TOKENS = 320
-PRODUCTS = {torch.ops.aten.mm.default, torch.ops.aten.bmm.default, torch.ops.aten.addmm.default}
+PRODUCTS = {torch.ops.aten.mm.default, torch.ops.aten.mm.out, torch.ops.aten.bmm.default, torch.ops.aten.addmm.default}
 OPERANDS = 6
 SECONDS_PER_SHAPE = 0.2
 

@@ -118,12 +118,19 @@ def adapt(model: PreTrainedModel, params: Params, batches: Iterable[Batch]) -> t
 
     They are float32 throughout: bfloat16 is slow on a CPU, and comes back in another type when a run is resumed.
     `batches` are of the training data, which EVA looks at.
+
+    Raises:
+        TrainingInvalid: PEFT cannot make such an adapter for this model.
     """
     config = build_peft_config(params, model)
     is_eva = params.lora is not None and params.lora.init_lora_weights == "eva"
     adapted: torch.nn.Module = model
     if config is not None:
-        adapted = get_peft_model(model, config, low_cpu_mem_usage=is_eva)
+        try:
+            adapted = get_peft_model(model, config, low_cpu_mem_usage=is_eva)
+        except ValueError as error:
+            section = "lora" if params.lora is not None else "adapter"
+            raise TrainingInvalid(f"{section}: PEFT does not make this for the base model: {error}") from None
     if is_eva:
         initialize_lora_eva_weights(adapted, batches, show_progress_bar=False)
     for weight in adapted.parameters():

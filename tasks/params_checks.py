@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from tasks.params_train import Ia3, PrefixTuning
+
 if TYPE_CHECKING:
     from tasks.params import Params
 
@@ -70,6 +72,15 @@ def _of_the_method(params: Params) -> Iterator[str]:
     init = params.lora.init_lora_weights if params.lora else "default"
     if params.lora is not None and params.lora.use_dora and init != "default":
         yield f"lora.use_dora: DoRA starts from its own decomposition, not from {init}; write `default` or false"
+    if params.lora is not None and params.lora.bias != "none" and init in CHANGE_THE_BASE:
+        yield f"lora.bias: what {init} saves is a difference of A and B alone, the biases would be lost; write none"
+    if params.lora is not None and init == "orthogonal" and params.lora.r % 2:
+        yield f"lora.r ({params.lora.r}): orthogonal needs an even rank"
+    if isinstance(params.adapter, Ia3):
+        wanted = params.adapter.target_modules
+        strangers = [name for name in params.adapter.feedforward_modules if name not in wanted]
+        if strangers and not isinstance(wanted, str):
+            yield f"adapter.feedforward_modules: {', '.join(strangers)} must be among adapter.target_modules"
     if method == "qlora" and init in CHANGE_THE_BASE:
         yield (
             f"lora.init_lora_weights: {init} splits the base's weights, which a base in 4 bits does not allow; "
@@ -88,6 +99,14 @@ def _of_training(params: Params) -> Iterator[str]:
             f"train.save_steps ({train.save_steps}) must be a multiple of train.logging_steps ({train.logging_steps}): "
             "a mean loss that was begun before a checkpoint is not in it"
         )
+    if params.adapter is not None and params.adapter.peft_type in {"PREFIX_TUNING", "SHADOW"} and train.packing:
+        yield f"train.packing: with {params.adapter.peft_type} rows of one pack would see each other; write false"
+    if isinstance(params.adapter, PrefixTuning) and train.activation_checkpointing:
+        yield "train.activation_checkpointing: it drops the keys and values that PREFIX_TUNING trains; write false"
+    if train.method == "full" and params.compute.dtype == "float16":
+        yield "compute.dtype: method full trains in float32, or in bfloat16 where it computes so; write one of these"
+    if train.lr_scheduler_type == "constant" and train.warmup_steps:
+        yield "train.warmup_steps: schedule `constant` has none; write 0, or take `constant_with_warmup`"
     if train.packing and params.compute.num_processes > 1 and params.adapter is not None:
         yield "train.packing: not with more than one process and a method `adapter`; write false"
 

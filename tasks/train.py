@@ -168,9 +168,11 @@ def _eval_loss(trainer: AnswerTrainer, points: list[TrainingPoint]) -> float | N
 def find_checkpoints(params: Params, base: BaseRecord) -> Checkpoints:
     """Where the trainer checkpoints of this training lie."""
     data = {path.name: digest_path(path) for path in (paths.TRAIN_EXAMPLES, paths.VALIDATION_EXAMPLES)}
-    flash = attention_implementation(resolve_dtype(params.compute.dtype), device())
-    machine = f"{device().type}, {torch.get_num_threads()} threads, {params.compute.num_processes} processes"
-    machine += f", {flash}" if flash else ""
+    place, dtype = device(), resolve_dtype(params.compute.dtype)
+    flash = attention_implementation(dtype, place)
+    kind = torch.cuda.get_device_name(place) if place.type == "cuda" else torch.backends.cpu.get_cpu_capability()
+    machine = f"{kind}, {dtype_name(dtype)}{f', {flash}' if flash else ''}, {torch.get_num_threads()} threads, "
+    machine += f"{params.compute.num_processes} processes"
     return Checkpoints(state_folder(), build_key(params, data, base.digest, machine))
 
 

@@ -285,7 +285,7 @@ class AnswerTrainer(SFTTrainer):  # type: ignore[misc]  # trl is not typed
         else:
             scores = output_layer(hidden[taught]).float()
             total = torch.nn.functional.cross_entropy(scores, labels[taught], reduction="sum")
-        return total / (taught.sum() if num_items_in_batch is None else num_items_in_batch)
+        return total / (taught.sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch)
 
     def _scores_answers_only(self) -> bool:
         """Whether this model's loss may be computed from its parts: one CPU process, a plain output layer."""

@@ -59,8 +59,11 @@ def render(example: Example, tokenizer: PreTrainedTokenizerBase) -> Rendered:
     for number, message in enumerate(example.messages):
         if message.role != "assistant":
             continue
-        span = _between(text, written(number, is_prompt=True), written(number + 1, is_prompt=False))
-        span = span or _around(text, message.content.strip(), end, str(tokenizer.eos_token))
+        prompt = written(number, is_prompt=True)
+        span = _between(text, prompt, written(number + 1, is_prompt=False))
+        if span is None:  # what was asked may hold the same words: look behind all that the prompt has in common
+            start = max(end, _common(text, prompt))
+            span = _around(text, message.content.strip(), start, str(tokenizer.eos_token))
         if span is None:
             raise TrainingInvalid(
                 f"example {example.id}: the chat template does not write turn {number + 1} as it is; "
@@ -74,6 +77,12 @@ def render(example: Example, tokenizer: PreTrainedTokenizerBase) -> Rendered:
 def _between(text: str, before: str, after: str) -> Span | None:
     """What a turn adds to the text; None where the template writes earlier turns anew once later ones follow."""
     return Span(len(before), len(after)) if after.startswith(before) and text.startswith(after) else None
+
+
+def _common(one: str, other: str) -> int:
+    """How many characters the beginnings of two texts share."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((at for at, (left, right) in pairs if left != right), min(len(one), len(other)))
 
 
 def _around(text: str, content: str, start: int, stop: str) -> Span | None:

@@ -11,7 +11,7 @@ def layer() -> torch.nn.Linear:
     return torch.nn.Linear(8, 50, bias=False).requires_grad_(requires_grad=False)
 
 
-@pytest.mark.parametrize("tokens", [1, TOKENS_AT_ONCE, 2 * TOKENS_AT_ONCE + 5])
+@pytest.mark.parametrize("tokens", [0, 1, TOKENS_AT_ONCE, 2 * TOKENS_AT_ONCE + 5])
 def test_the_loss_and_its_gradient_are_those_of_torch(tokens: int) -> None:
     output = layer()
     hidden = torch.randn(tokens, 8)

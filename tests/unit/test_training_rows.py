@@ -73,6 +73,14 @@ def test_a_turn_that_says_what_a_user_said_before_is_found_at_its_own_place() ->
     assert render(echoed, make_tokenizer()).spans[0].start == len("user billing <end> assistant ")
 
 
+def test_an_answer_that_the_question_holds_too_is_found_behind_a_prompt_that_begins_a_thought() -> None:
+    """As R1's template has it: only where the model is to answer the text goes on with the start of a thought."""
+    begins = TEMPLATE.replace("assistant {% endif %}", "assistant route {% endif %}")
+    assert begins != TEMPLATE
+    asked = conversation("holds", ("user", "billing this ticket"), ("assistant", "billing"))
+    assert said(asked, begins) == ["billing <end>"]
+
+
 def test_tool_calls_carry_loss_and_have_their_own_arguments_only() -> None:
     calls = json.dumps([{"type": "function", "function": {"name": "repair", "arguments": {"city": "Rome"}}}])
     example = conversation("call", ("user", "route")).model_copy(
