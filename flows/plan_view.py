@@ -69,7 +69,7 @@ def legend(plan: Plan) -> str:
     return (
         f"{MARK} as the parameters say; the peak is {used} checkpointing, for rows at max_length, every token with "
         "loss; parts do not peak together.\nGPU: computed and not measured, in bfloat16 unless compute.dtype says "
-        "otherwise; CPU: in float32 within 15 % of what benchmarks/plan.py measured."
+        "otherwise; CPU: in float32, held against measured peaks by benchmarks/plan.py."
     )
 
 
