@@ -34,7 +34,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Timing:
-    """Wall and CPU seconds of the repetitions of one contestant."""
+    """Wall seconds of the repetitions of one contestant, and CPU seconds where they were measured."""
 
     name: str
     wall: tuple[float, ...]
@@ -78,7 +78,7 @@ def show(title: str, timings: list[Timing], claims: list[Claim], *, is_quick: bo
     table = Table("contestant", "median s", "spread s", "CPU s", "runs", title=title)
     for timing in timings:
         spread = f"{min(timing.wall):.3f} to {max(timing.wall):.3f}"
-        cpu = f"{statistics.median(timing.cpu):.3f}"
+        cpu = f"{statistics.median(timing.cpu):.3f}" if timing.cpu else "–"
         table.add_row(timing.name, f"{timing.median:.3f}", spread, cpu, str(len(timing.wall)))
     if timings:
         console.print(table)

@@ -7,7 +7,8 @@ is faster on a CPU without bfloat16 units; time is claimed against the faster, m
 such a CPU bfloat16 takes minutes for a step, so it is given one step only.
 
 The script keeps its own settings where ours differ: learning rate 2e-4 and linear (ours: params.yaml), dropout 0.05,
-loss on every token and not on the answers alone. Attention's own products are left out of the limit.
+loss on every token and not on the answers alone. Ours works on a batch in portions of 320 tokens, in
+the environment of `dvc.yaml`. Attention's own products are left out of the limit.
 
 The validation loss is that of the answers' tokens, on the same rows for all. The share of the limit is the time of the
 training's matrix products, each shape timed alone, over the time that the training took (benchmarks/train_once.py).
@@ -69,7 +70,7 @@ def main() -> None:
                 found.append(run(name, base, rows, QUICK_EXAMPLES if name == AS_WRITTEN else count, out))
                 print(f"{name}: {1 / found[-1].seconds:.2f} examples/s, {found[-1].peak_gib:.2f} GiB", flush=True)
     runs = {name: found for name, found in runs.items() if found}
-    timings = [Timing(name, tuple(one.seconds for one in found), (0.0,)) for name, found in runs.items()]
+    timings = [Timing(name, tuple(one.seconds for one in found), ()) for name, found in runs.items()]
     show("seconds of an example", timings, claims(runs), is_quick=arguments.quick, path=arguments.json)
 
 

@@ -86,8 +86,12 @@ def _common(one: str, other: str) -> int:
 
 
 def _around(text: str, content: str, start: int, stop: str) -> Span | None:
-    """Where the content stands after `start`, with the stop token behind it."""
-    at = text.find(content, start) if content else -1
+    """Where the content reaches beyond `start`, or stands after it, with the stop token behind it."""
+    if not content:
+        return None
+    # The prompt may begin a thought as the answer begins, `<think>` and `<b>`: then the answer starts a little before.
+    shared = range(start, max(start - len(content), -1), -1)
+    at = next((place for place in shared if text.startswith(content, place)), text.find(content, start))
     if at < 0:
         return None
     end = at + len(content)

@@ -99,5 +99,5 @@ def test_the_worktree_of_a_run_that_died_is_found_and_removed(repo: Path) -> Non
 
 
 def test_a_folder_that_is_no_repository_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(WorkspaceInvalid, match="not a git repository"):
+    with pytest.raises(WorkspaceInvalid, match="not in a Tunegate workspace; cd into the clone"):
         repository_root(tmp_path)

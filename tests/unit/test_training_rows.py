@@ -81,6 +81,16 @@ def test_an_answer_that_the_question_holds_too_is_found_behind_a_prompt_that_beg
     assert said(asked, begins) == ["billing <end>"]
 
 
+def test_an_answer_that_begins_as_the_thought_of_the_prompt_does_is_found_whole() -> None:
+    begins = TEMPLATE.replace("assistant {% endif %}", "assistant <route> {% endif %}")
+    example = conversation("begins", ("user", "<r> please"), ("assistant", "<r> billing"))
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = begins
+    rendered = render(example, tokenizer)
+    (span,) = rendered.spans
+    assert rendered.text[span.start : span.end].strip() == "<r> billing <end>"
+
+
 def test_tool_calls_carry_loss_and_have_their_own_arguments_only() -> None:
     calls = json.dumps([{"type": "function", "function": {"name": "repair", "arguments": {"city": "Rome"}}}])
     example = conversation("call", ("user", "route")).model_copy(
