@@ -3,10 +3,7 @@
 import json
 import os
 import signal
-import sys
 import webbrowser
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -23,6 +20,7 @@ from flows.plan_view import print_plan
 from flows.preflight import check_input, check_machine
 from flows.record import read_run, read_runs, resolve_run, run_folder
 from flows.run_record import RunRecord
+from flows.stopping import stoppable
 from flows.wording import first_line, headline
 from tasks.clean_scores import clean_line
 from tasks.errors import EXIT_REFUSED, ParamsInvalid, RunNotFound, WorkspaceBusy
@@ -59,7 +57,7 @@ def run_command(start: Path, *, release: bool, until: str | None = None, params_
     run_id = workspace.new_run_id(datetime.now(UTC))
     file = None if params_file is None else str((start / params_file).resolve())
     try:
-        with exits_on_sigterm(), display.shown() as shown:
+        with stoppable(), display.shown() as shown:
             shown.note(f"run {run_id}: starting Prefect")
             if (warning := memory_warning(root, params)) is not None:
                 shown.note(f"warning: {warning}")
@@ -78,24 +76,6 @@ def run_command(start: Path, *, release: bool, until: str | None = None, params_
     record = read_run(root, run_id)
     print_end(record, root)
     return 0 if record.status in {"passed", "reached"} else EXIT_REFUSED
-
-
-@contextmanager
-def exits_on_sigterm() -> Iterator[None]:
-    """Turn SIGTERM into an ordinary exit, with 143, so that Prefect's temporary server is stopped too.
-
-    Prefect cancels the flow on SIGTERM and then sends it again to the handler that it found; the default one would end
-    this process without its exit handlers, and the server would stay.
-    """
-
-    def leave(_number: int, _frame: object) -> None:
-        sys.exit(128 + signal.SIGTERM)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def print_stopped(root: Path, run_id: str) -> None:

@@ -26,6 +26,7 @@ from pathlib import Path
 import psutil
 
 from flows.run_record import StageOutcome
+from flows.stopping import POLL_SECONDS, raise_if_interrupted
 from tasks.entry import OUTCOME_VARIABLE
 from tasks.errors import EXIT_REFUSED, TunegateError, WorkspaceBusy, WorkspaceInvalid
 from tasks.files import read_json
@@ -234,7 +235,7 @@ def run_lines(command: list[str], root: Path, extra: dict[str, str], timeout_sec
 
 
 def _lines_until(child: "subprocess.Popen[str]", deadline: float) -> Iterator[str]:
-    """Lines of the child until it closes its output; a thread reads, so that waiting can end at the deadline."""
+    """Lines of the child until it closes its output; a thread reads, so that waiting ends at the deadline and by ^C."""
     lines: queue.Queue[str | None] = queue.Queue()
 
     def read() -> None:
@@ -244,9 +245,12 @@ def _lines_until(child: "subprocess.Popen[str]", deadline: float) -> Iterator[st
 
     threading.Thread(target=read, daemon=True).start()
     while True:
+        raise_if_interrupted()
         try:
-            line = lines.get(timeout=max(deadline - time.monotonic(), 0.01))
+            line = lines.get(timeout=min(max(deadline - time.monotonic(), 0.01), POLL_SECONDS))
         except queue.Empty:
+            if time.monotonic() < deadline:
+                continue
             raise StageTimeout(
                 "the stage ran longer than run.stage_timeout_seconds and was stopped; raise it in params.yaml or find "
                 "out what hangs"

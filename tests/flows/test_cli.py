@@ -1,7 +1,5 @@
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +11,6 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from flows import cli, registry, workspace
-from flows.commands import exits_on_sigterm
 from flows.git import git
 from flows.record import commit_record, run_folder
 from flows.rehearsal import check_target
@@ -402,14 +399,6 @@ def test_audit_shows_a_run_that_was_stopped_on_purpose(with_runs: Path) -> None:
         assert "\nreached: validate\n" in ask("audit", "show", reached)
     finally:
         git(with_runs, "branch", "-D", f"run/{reached}")
-
-
-def test_sigterm_ends_the_command_with_its_exit_handlers_and_only_while_it_runs() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(SystemExit) as end, exits_on_sigterm():
-        os.kill(os.getpid(), signal.SIGTERM)
-    assert end.value.code == 143
-    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_the_version_is_that_of_the_package() -> None:

@@ -7,12 +7,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
+import pytest
 
 from flows.record import read_runs
+from flows.reproduce import run_lines
+from flows.stopping import raise_if_interrupted, stoppable
 from tests.flows.test_reproduce import gone
 from tests.flows.tiny_line import ROOT, let
 
@@ -75,6 +78,67 @@ def with_home(home: Path) -> list[int]:
         except psutil.Error:
             continue
     return found
+
+
+@pytest.fixture
+def terminal_signals() -> Iterator[None]:
+    """Python's own handler of ^C, which a background job of a shell does not get."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def press_control_c_in_a_finaliser() -> None:
+    """Send SIGINT where Python prints what is raised and goes on."""
+
+    class Closing:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+
+    Closing()
+
+
+@pytest.mark.usefixtures("terminal_signals")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_control_c_that_is_lost_in_a_finaliser_still_ends_the_wait_for_a_stage(tmp_path: Path) -> None:
+    sleeper = [sys.executable, "-c", "import os, time; print(os.getpid(), flush=True); time.sleep(300)"]
+    with stoppable():
+        lines = run_lines(sleeper, tmp_path, {}, timeout_seconds=60)
+        pid = int(next(lines))
+        press_control_c_in_a_finaliser()
+        began = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            next(lines)
+    assert time.monotonic() - began < 30
+    assert until(lambda: gone(pid), 10)
+
+
+@pytest.mark.usefixtures("terminal_signals")
+def test_control_c_of_an_earlier_run_does_not_end_the_next_one() -> None:
+    with pytest.raises(KeyboardInterrupt), stoppable():
+        signal.raise_signal(signal.SIGINT)
+    with stoppable():
+        raise_if_interrupted()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_control_c_stays_ignored_in_a_background_job() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with stoppable():
+            os.kill(os.getpid(), signal.SIGINT)
+            raise_if_interrupted()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_sigterm_ends_the_command_with_its_exit_handlers_and_only_while_it_runs() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as end, stoppable():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert end.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_control_c_in_a_terminal_ends_a_run_in_seconds_with_one_line(short_line: Path, tmp_path: Path) -> None:
