@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from tasks.entry import OUTCOME_VARIABLE
-from tasks.errors import TunegateError
+from tasks.errors import ParamsInvalid, TunegateError
 from tasks.params_train import Sharding
 
 FSDP_FLAGS = {
@@ -37,6 +37,10 @@ FSDP_ENVIRONMENT = {"FSDP_IGNORED_MODULES": r".*rotary_emb"}
 far positions would be turned by wrong angles. accelerate has no flag for it."""
 
 
+LAUNCHED = "TUNEGATE_LAUNCHED"
+"""Set for the processes that `launch` starts. `RANK` alone says nothing: clusters set it for every pod."""
+
+
 class RankFailed(TunegateError):
     """A process of several failed; the message and the exit code are its own."""
 
@@ -46,9 +50,8 @@ class RankFailed(TunegateError):
 
 
 def rank() -> int | None:
-    """Which of several processes this is, from 0; None where it was not started as one."""
-    found = os.environ.get("RANK")
-    return None if found is None else int(found)
+    """Which of several processes this is, from 0; None where `launch` did not start it."""
+    return int(os.environ["RANK"]) if LAUNCHED in os.environ else None
 
 
 def build_command(module: str, num_processes: int, threads: int, sharding: Sharding) -> list[str]:
@@ -72,9 +75,15 @@ def launch(module: str, num_processes: int, threads: int, sharding: Sharding) ->
         sharding: whether each rank has the whole model (DDP), or a part of it.
 
     Raises:
+        ParamsInvalid: there are fewer GPUs than processes.
         RankFailed: one of them failed; all are stopped then.
     """
-    added = {} if torch.cuda.is_available() else {"ACCELERATE_USE_CPU": "true"}
+    if torch.cuda.is_available() and torch.cuda.device_count() < num_processes:
+        raise ParamsInvalid(
+            f"params.yaml compute.num_processes: found {num_processes}, this machine has {torch.cuda.device_count()} "
+            "CUDA device(s); expected one for each process: lower it to that number"
+        )
+    added = {LAUNCHED: "1"} | ({} if torch.cuda.is_available() else {"ACCELERATE_USE_CPU": "true"})
     added |= FSDP_ENVIRONMENT if sharding == "fsdp" else {}
     with tempfile.TemporaryDirectory() as folder:
         outcome = Path(folder) / "outcome.json"

@@ -210,7 +210,8 @@ class TrainMetrics(Record):
 
     `eval_loss` is the validation loss of the weights that were saved, `best_step` where the least one was measured,
     `notes` are the warnings of `training_warnings`, `attention` transformers' name of the attention that was computed
-    with; records of before have none.
+    with, `nondeterminism` why the same inputs may end in other bytes, empty where they end in the same; records of
+    before have neither.
     """
 
     method: str
@@ -232,6 +233,7 @@ class TrainMetrics(Record):
     stopped_early: bool = False
     notes: tuple[str, ...] = ()
     attention: str | None = None
+    nondeterminism: str | None = None
 
 
 class Pace(Record):

@@ -158,7 +158,23 @@ def measure(session: Session, params: Params, points: list[TrainingPoint], audit
         stopped_early=trainer.state.global_step < trainer.state.max_steps,
         notes=training_warnings(points, params.train, params.lora),
         attention=session.attention,
+        nondeterminism=nondeterminism(trainer.model.device.type, params.compute.num_processes),
     )
+
+
+def nondeterminism(kind: str, num_processes: int) -> str:
+    """Why a training on such devices may end in other bytes when it is repeated; empty where it may not.
+
+    Sources: the PyTorch notes on reproducibility, and those on NCCL, which chooses algorithm and order at run time.
+    """
+    reasons = []
+    if num_processes > 2 or (num_processes > 1 and kind == "cuda"):
+        reasons.append(
+            f"the gradients of {num_processes} processes are summed in an order that the communication library chooses"
+        )
+    if kind == "cuda":
+        reasons.append("some CUDA kernels have no deterministic form (PyTorch names them in warnings)")
+    return "; ".join(reasons)
 
 
 def _eval_loss(trainer: AnswerTrainer, points: list[TrainingPoint]) -> float | None:

@@ -13,7 +13,7 @@ from tasks.digests import digest_path
 from tests.tiny_workspace import make_workspace, start_training, train
 
 pytestmark = pytest.mark.slow
-KILLS = 20
+KILLS, KILLS_OF_TWO_RANKS = 20, 3
 STEPS = {"max_steps": 60, "save_steps": 4, "eval_steps": 8}
 
 
@@ -37,8 +37,8 @@ def digests(root: Path) -> dict[str, str]:
     return {path.name: digest_path(path) for path in sorted((root / paths.TRAIN).iterdir())}
 
 
-def test_a_training_that_is_killed_at_any_moment_ends_in_the_same_adapter_and_history(tmp_path: Path) -> None:
-    root = make_workspace(tmp_path / "w", train=STEPS)
+def kill_and_carry_on(root: Path, kills: int) -> int:
+    """Train once, then with a kill each time; the bytes must be the same. How many found a checkpoint."""
     started = time.monotonic()
     output = train(root)
     assert "carries on" not in output
@@ -47,8 +47,17 @@ def test_a_training_that_is_killed_at_any_moment_ends_in_the_same_adapter_and_hi
     training_seconds = 0.3 * (time.monotonic() - started)
     chance = random.Random(7)  # noqa: S311  moments, no secrets
     resumed = 0
-    for _ in range(KILLS):
+    for _ in range(kills):
         kill_while_training(root, chance, training_seconds)
         resumed += "carries on from checkpoint of step" in train(root)
         assert digests(root) == wanted
-    assert resumed >= KILLS // 3
+    return resumed
+
+
+def test_a_training_that_is_killed_at_any_moment_ends_in_the_same_adapter_and_history(tmp_path: Path) -> None:
+    assert kill_and_carry_on(make_workspace(tmp_path / "w", train=STEPS), KILLS) >= KILLS // 3
+
+
+def test_two_ranks_that_are_killed_end_in_the_same_adapter_and_history(tmp_path: Path) -> None:
+    root = make_workspace(tmp_path / "w", train=STEPS, compute={"num_processes": 2})
+    assert kill_and_carry_on(root, KILLS_OF_TWO_RANKS) >= 1

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from tasks.digests import digest_file
 from tests.integration.conftest import ROOT, dvc
@@ -18,17 +19,13 @@ from tests.realdata import REALDATA
 
 pytestmark = [pytest.mark.slow, pytest.mark.realdata]
 TUNEGATE = str(Path(sys.executable).parent / "tunegate")
-LONGER = {
-    "max_prompt_chars: 1500": "max_prompt_chars: 20000",
-    "max_completion_chars: 1000": "max_completion_chars: 20000",
-    "max_tokens: 256": "max_tokens: 2048",
-    "  max_length: 256\n  logging_steps": "  max_length: 2048\n  logging_steps",
-    "min_prompt_chars: 12": "min_prompt_chars: 2",
-    "min_train_examples: 400": "min_train_examples: 100",
-    "min_validation_examples: 20": "min_validation_examples: 5",
-    "in_completion: drop": "in_completion: mask",
-    "max_dropped_share: 0.35": "max_dropped_share: 0.6",
-}
+LONGER: dict[str, dict[str, Any]] = {
+    "clean": {
+        "min_prompt_chars": 2, "max_prompt_chars": 20_000, "max_completion_chars": 20_000, "max_tokens": 2048,
+    },
+    "validate": {"min_train_examples": 100, "min_validation_examples": 5, "max_dropped_share": 0.6},
+    "train": {"max_length": 2048},
+}  # fmt: skip
 AUTO = {"kind": "auto", "system": "", "tools": "native"}
 BANKING = {
     "kind": "template",
@@ -64,10 +61,6 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def params_file(folder: Path, name: str, sources: list[tuple[str, str, dict[str, Any]]]) -> Path:
     """The project's parameters with the sources of one data set, and bounds for longer texts."""
-    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
-    for old, new in LONGER.items():
-        assert old in text, old
-        text = text.replace(old, new)
     entries = [
         {
             "name": f"{name}_{place}", "role": role, "path": str(REALDATA / file),
@@ -76,9 +69,16 @@ def params_file(folder: Path, name: str, sources: list[tuple[str, str, dict[str,
         }
         for place, (role, file, layout) in enumerate(sources)
     ]  # fmt: skip
-    start, end = text.index("sources:\n"), text.index("ingest:\n")
+    yaml = YAML()
+    params = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    for section, longer in LONGER.items():
+        assert longer.keys() <= params[section].keys()
+        params[section].update(longer)
+    params["clean"]["pii"]["in_completion"] = "mask"
+    params["sources"] = entries
     path = folder / f"{name}.yaml"
-    path.write_text(f"{text[:start]}sources: {json.dumps(entries)}\n\n{text[end:]}", encoding="utf-8")
+    with path.open("w", encoding="utf-8") as file:
+        yaml.dump(params, file)
     return path
 
 

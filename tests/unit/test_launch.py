@@ -6,10 +6,12 @@ import pytest
 from accelerate.commands.launch import launch_command_parser
 
 from tasks import paths
+from tasks.errors import ParamsInvalid
 from tasks.files import read_json, read_jsonl
-from tasks.launch import RankFailed, build_command, launch
+from tasks.launch import LAUNCHED, RankFailed, build_command, launch, rank
 from tasks.params_train import Sharding
 from tasks.records import TrainingPoint, TrainMetrics
+from tasks.train import nondeterminism
 from tests.tiny_workspace import make_workspace, start_training, train, write_params
 
 
@@ -25,7 +27,8 @@ def test_two_ranks_learn_what_one_rank_learns_with_twice_the_accumulation(tmp_pa
     output = train(both)
     assert output.count("train: step 12/12  loss") == 1
     assert losses(both) == pytest.approx(losses(alone), abs=2e-3)
-    assert read_json(both / paths.TRAIN_METRICS, TrainMetrics).steps == 12
+    metrics = read_json(both / paths.TRAIN_METRICS, TrainMetrics)
+    assert (metrics.steps, metrics.nondeterminism) == (12, "")
 
 
 @pytest.mark.slow
@@ -36,6 +39,31 @@ def test_what_a_rank_says_of_its_failure_is_what_the_stage_says(tmp_path: Path) 
     output, _ = child.communicate(timeout=300)
     assert child.returncode == 2
     assert "without CUDA take adamw_torch" in output.splitlines()[-1]
+
+
+def test_the_rank_that_a_cluster_gives_a_pod_is_none_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "3")
+    assert rank() is None
+    monkeypatch.setenv(LAUNCHED, "1")
+    assert rank() == 3
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    with pytest.raises(ParamsInvalid, match=r"compute\.num_processes: found 4, this machine has 2 CUDA"):
+        launch("tasks.train", 4, 1, "none")
+
+
+@pytest.mark.parametrize(
+    ("kind", "num_processes", "reasons"),
+    [("cpu", 1, ()), ("cpu", 2, ()), ("cpu", 3, ("3 processes",)), ("cuda", 1, ("CUDA kernels",)),
+     ("cuda", 2, ("2 processes", "CUDA kernels"))],
+)  # fmt: skip
+def test_what_a_training_cannot_repeat_is_said(kind: str, num_processes: int, reasons: tuple[str, ...]) -> None:
+    said = nondeterminism(kind, num_processes)
+    assert bool(said) == bool(reasons)
+    assert all(reason in said for reason in reasons)
 
 
 def test_a_rank_that_dies_without_a_word_is_told_with_the_next_move(monkeypatch: pytest.MonkeyPatch) -> None:
