@@ -75,7 +75,7 @@ def params_file(folder: Path, name: str, sources: list[tuple[str, str, dict[str,
         assert longer.keys() <= params[section].keys()
         params[section].update(longer)
     params["clean"]["pii"]["in_completion"] = "mask"
-    params["sources"] = entries
+    params["sources"] = json.loads(json.dumps(entries))  # copies: a layout that two share would be written as an alias
     path = folder / f"{name}.yaml"
     with path.open("w", encoding="utf-8") as file:
         yaml.dump(params, file)
