@@ -5,7 +5,6 @@ that this module names to it; a training writes its pace to another.
 """
 
 import contextlib
-import ctypes
 import difflib
 import itertools
 import json
@@ -27,6 +26,7 @@ import psutil
 
 from flows.run_record import StageOutcome
 from flows.stopping import POLL_SECONDS, raise_if_interrupted
+from tasks import CHILD_FLAG, die_with_parent
 from tasks.entry import OUTCOME_VARIABLE
 from tasks.errors import EXIT_REFUSED, TunegateError, WorkspaceBusy, WorkspaceInvalid
 from tasks.files import read_json
@@ -36,8 +36,6 @@ from tasks.records import Pace
 from tasks.yaml_files import read_yaml
 
 GRACE_SECONDS = 10.0
-_PR_SET_PDEATHSIG = 1
-STAGE_FLAG = "TUNEGATE_STAGE_CHILD"
 NOISE = (
     "To track the changes",
     "git add",
@@ -222,7 +220,7 @@ def run_lines(command: list[str], root: Path, extra: dict[str, str], timeout_sec
         encoding="utf-8",
         errors="replace",
         start_new_session=True,
-        preexec_fn=_die_with_parent,  # noqa: PLW1509  one call that takes no lock
+        preexec_fn=die_with_parent,  # noqa: PLW1509  one call that takes no lock
     )
     deadline = time.monotonic() + timeout_seconds
     try:
@@ -292,15 +290,10 @@ def child_environment(extra: dict[str, str]) -> dict[str, str]:
     environment = QUIET | dict(os.environ) | extra
     environment |= {
         "PYTHONUNBUFFERED": "1",
-        STAGE_FLAG: "1",
+        CHILD_FLAG: "1",
     }
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"
     return environment
-
-
-def _die_with_parent() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def checkout(root: Path) -> None:

@@ -1,6 +1,7 @@
 """More than one process: a stage starts itself again under `accelerate launch`, once for each rank.
 
-The first process of them writes the outputs; what one of them ends in, the stage ends in.
+The first process of them writes the outputs; what one of them ends in, the stage ends in. accelerate puts each into a
+session of its own, which a signal to the stage's group does not reach: they end with their parent.
 """
 
 import json
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from tasks import CHILD_FLAG, die_with_parent
 from tasks.entry import OUTCOME_VARIABLE
 from tasks.errors import ParamsInvalid, TunegateError
 from tasks.params_train import Sharding
@@ -83,12 +85,17 @@ def launch(module: str, num_processes: int, threads: int, sharding: Sharding) ->
             f"params.yaml compute.num_processes: found {num_processes}, this machine has {torch.cuda.device_count()} "
             "CUDA device(s); expected one for each process: lower it to that number"
         )
-    added = {LAUNCHED: "1"} | ({} if torch.cuda.is_available() else {"ACCELERATE_USE_CPU": "true"})
+    added = {LAUNCHED: "1", CHILD_FLAG: "1"} | ({} if torch.cuda.is_available() else {"ACCELERATE_USE_CPU": "true"})
     added |= FSDP_ENVIRONMENT if sharding == "fsdp" else {}
     with tempfile.TemporaryDirectory() as folder:
         outcome = Path(folder) / "outcome.json"
         command = build_command(module, num_processes, threads, sharding)
-        done = subprocess.run(command, env=os.environ | added | {OUTCOME_VARIABLE: str(outcome)}, check=False)
+        done = subprocess.run(
+            command,
+            env=os.environ | added | {OUTCOME_VARIABLE: str(outcome)},
+            preexec_fn=die_with_parent,
+            check=False,
+        )
         if done.returncode:
             raise _failure(outcome, done.returncode)
 

@@ -1,7 +1,10 @@
 """Two processes train what one does: the same data in the same order, and a failure of one is the stage's."""
 
+import os
+import signal
 from pathlib import Path
 
+import psutil
 import pytest
 from accelerate.commands.launch import launch_command_parser
 
@@ -64,6 +67,20 @@ def test_what_a_training_cannot_repeat_is_said(kind: str, num_processes: int, re
     said = nondeterminism(kind, num_processes)
     assert bool(said) == bool(reasons)
     assert all(reason in said for reason in reasons)
+
+
+@pytest.mark.slow
+def test_no_rank_outlives_a_stage_whose_group_is_killed(tmp_path: Path) -> None:
+    root = make_workspace(tmp_path / "w", train={"max_steps": 2000}, compute={"num_processes": 2})
+    child = start_training(root)
+    assert child.stdout is not None
+    assert any("train: step" in line for line in child.stdout)
+    ranks = [one.pid for one in psutil.Process(child.pid).children(recursive=True)]
+    assert len(ranks) >= 3  # accelerate, and two that train
+    os.killpg(child.pid, signal.SIGKILL)
+    child.communicate(timeout=60)
+    _, alive = psutil.wait_procs([psutil.Process(pid) for pid in ranks if psutil.pid_exists(pid)], timeout=20)
+    assert not alive
 
 
 def test_a_rank_that_dies_without_a_word_is_told_with_the_next_move(monkeypatch: pytest.MonkeyPatch) -> None:
