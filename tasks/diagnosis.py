@@ -6,7 +6,8 @@ data, forgetting, nothing learned. What the training's curves show is in its met
 
 from collections.abc import Iterator, Sequence
 
-from tasks.records import Evaluation, TrainingPoint, TrainMetrics, Verdict
+from tasks.records import Evaluation, TrainingPoint, TrainMetrics
+from tasks.verdict_records import Verdict
 
 HIGH_LOSS = 1.0
 

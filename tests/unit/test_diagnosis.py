@@ -1,7 +1,8 @@
 import pytest
 
 from tasks.diagnosis import diagnose
-from tasks.records import Evaluation, RuleResult, TrainingPoint, TrainMetrics, Verdict
+from tasks.records import Evaluation, TrainingPoint, TrainMetrics
+from tasks.verdict_records import RuleResult, Verdict
 
 NOTHING = Evaluation(model="base", weights_digest="w", adapter_digest=None, fingerprints=(), scores=())
 METRICS = TrainMetrics(
@@ -29,7 +30,7 @@ def advice(condition: str, notes: tuple[str, ...] = (), final_loss: float = 0.1)
         condition=condition,
         threshold=0.1,
         found=0.0,
-        passed=False,
+        outcome="refused",
         reason="r",
     )
     verdict = Verdict(
