@@ -18,7 +18,7 @@ from rich.text import Text
 
 from flows import display, registry, workspace
 from flows.git import repository_root, show_file
-from flows.plan import make_plan, memory_warning
+from flows.plan import make_plan, margin_warnings, memory_warning
 from flows.plan_view import print_plan
 from flows.preflight import check_input, check_machine
 from flows.record import read_run, read_runs, resolve_run, run_folder
@@ -66,6 +66,8 @@ def run_command(start: Path, *, release: bool, until: str | None = None, params_
         with exits_on_sigterm(), display.shown() as shown:
             shown.note(f"run {run_id}: starting Prefect")
             if (warning := memory_warning(root, params)) is not None:
+                shown.note(f"warning: {warning}")
+            for warning in margin_warnings(root, params):
                 shown.note(f"warning: {warning}")
             from flows.retrain import StageStopped, retrain  # noqa: PLC0415  prefect takes seconds
             from flows.temporary_server import start_temporary_server  # noqa: PLC0415

@@ -51,9 +51,9 @@ def _assign(section: JsonValue, keys: list[str], value: JsonValue, setting: str)
     for depth, key in enumerate(keys):
         place = _place(node, key, ".".join(keys[:depth]), setting)
         if depth + 1 < len(keys):
-            node = node[place]  # type: ignore[index,call-overload]  # `_place` has looked
+            node = node[place]  # type: ignore[index]  # `_place` has looked
         else:
-            node[place] = value  # type: ignore[index,call-overload]
+            node[place] = value  # type: ignore[index]
 
 
 def _place(node: JsonValue, key: str, above: str, setting: str) -> str | int:

@@ -167,14 +167,3 @@ def items_needed(outcomes: Outcomes, threshold: float, alpha: float) -> int | No
     room = outcomes.mean - outcomes.lowest if distance > 0 else outcomes.highest - outcomes.mean
     without_contrary = math.log(alpha) / math.log1p(-min(abs(distance) / room, 1 - 1e-12))
     return max(math.ceil(by_spread), math.ceil(without_contrary), len(outcomes.values) + 1)
-
-
-def items_for_margin(margin: float, flipped: float, alpha: float) -> int:
-    """The items at which an even chance is had to prove that an unchanged model loses less than `margin`.
-
-    Args:
-        margin: the loss that is allowed, above 0.
-        flipped: the share of items that two equally good models answer differently.
-        alpha: the level of the test.
-    """
-    return math.ceil(flipped * (NormalDist().inv_cdf(1 - alpha) / margin) ** 2)

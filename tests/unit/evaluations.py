@@ -36,7 +36,7 @@ def gate(*rules: Rule, tie: str = "candidate", measured: Sequence[Bound] = ()) -
     return GateParams.model_validate({"rules": list(rules)} | fields)
 
 
-def fingerprint(benchmark: str = "routing", **changes: object) -> Fingerprint:
+def fingerprint(benchmark: str = "routing", **changes: int | str | None) -> Fingerprint:
     fields: dict[str, object] = {
         "benchmark": benchmark, "harness_version": "0.4.13", "definition_digest": "d", "num_fewshot": 0, "limit": None,
         "chat_template_digest": "c", "dtype": "float32", "batch_size": 8, "max_length": 256, "seed": 1,
@@ -63,7 +63,7 @@ def measured(model: str, *scores: Score, fingerprints: Sequence[Fingerprint] | N
     )
 
 
-def evaluation(model: str, right: int, items: int = 100, **changes: object) -> Evaluation:
+def evaluation(model: str, right: int, items: int = 100, **changes: int | str | None) -> Evaluation:
     """`right` of the items right, the first ones; the rest wrong."""
     values = [float(item < right) for item in range(items)]
     return measured(model, score(values), fingerprints=[fingerprint(**changes)])
