@@ -59,6 +59,22 @@ def test_each_failure_mode_is_named_from_its_own_evidence(condition: str, expect
     assert expected in advice(condition)
 
 
+def test_an_open_condition_is_told_the_items_it_needs_and_blamed_on_nothing_else() -> None:
+    open_results = [
+        RuleResult(
+            benchmark="routing", metric="exact_match", condition=condition, threshold=0.1, found=0.1, reason="r",
+            outcome="inconclusive", items=100, items_needed=needed,
+        )
+        for condition, needed in (("min_value", 300), ("max_loss_from_base", 1200), ("min_gain_over_base", None))
+    ]  # fmt: skip
+    verdict = Verdict(
+        verdict="inconclusive", adapter_digest="a", confidence=0.95, results=tuple(open_results), comparisons={},
+        failures=(), diagnosis=(), undecided=("u",),
+    )  # fmt: skip
+    (said,) = diagnose(verdict, NOTHING, NOTHING, [], METRICS)
+    assert said.startswith("routing has 100 items and about 1,200 would decide: add items to it (tasks/evals)")
+
+
 def test_the_warnings_of_the_training_are_advice_too_and_come_first() -> None:
     found = advice("min_value", ("overfitting: the validation loss rose", "the gradient norm exploded")).splitlines()
     assert found[:2] == ["overfitting: the validation loss rose", "the gradient norm exploded"]
