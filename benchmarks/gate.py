@@ -168,7 +168,7 @@ def proved_rate(items: int, difference: float, flips: float, threshold: float, p
     chances = ((flips + difference) / 2, 1 - flips, (flips - difference) / 2)
     counts = np.random.default_rng(21).multinomial(items, chances, size=pairs)
     seen, times = np.unique(counts, axis=0, return_counts=True)
-    proved = [three_values(*map(int, row), threshold) <= ALPHA for row in seen]
+    proved = [three_values(int(wins), int(ties), int(losses), threshold) <= ALPHA for wins, ties, losses in seen]
     return float(times[proved].sum() / pairs)
 
 
@@ -216,7 +216,7 @@ def planted_run(folder: Path) -> Path:
 
 def replay(root: Path, *settings: str) -> None:
     """`tunegate gate replay` as a person calls it."""
-    command = [Path(sys.executable).parent / "tunegate", "gate", "replay", RUN, *settings]
+    command = [str(Path(sys.executable).parent / "tunegate"), "gate", "replay", RUN, *settings]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
     assert "the same bytes as the recorded verdict" in done.stdout or settings
 

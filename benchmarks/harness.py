@@ -101,7 +101,11 @@ def show(
         console.print("--quick: shows that the benchmark runs; these figures are not the claim")
     if path is not None:
         rows = [asdict(claim) | {"holds": claim.holds} for claim in claims]
-        result = {"claims": rows, "timings": [asdict(timing) for timing in timings], "environment": environment()}
+        result: dict[str, object] = {
+            "claims": rows,
+            "timings": [asdict(timing) for timing in timings],
+            "environment": environment(),
+        }
         result |= more or {}
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(result, indent=2, sort_keys=True) + "\n", encoding="utf-8")

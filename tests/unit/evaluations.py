@@ -36,9 +36,9 @@ def gate(*rules: Rule, tie: str = "candidate", measured: Sequence[Bound] = ()) -
     return GateParams.model_validate({"rules": list(rules)} | fields)
 
 
-def fingerprint(benchmark: str = "routing", **changes: int | str | None) -> Fingerprint:
+def fingerprint(name: str = "routing", /, **changes: int | str | None) -> Fingerprint:
     fields: dict[str, object] = {
-        "benchmark": benchmark, "harness_version": "0.4.13", "definition_digest": "d", "num_fewshot": 0, "limit": None,
+        "benchmark": name, "harness_version": "0.4.13", "definition_digest": "d", "num_fewshot": 0, "limit": None,
         "chat_template_digest": "c", "dtype": "float32", "batch_size": 8, "max_length": 256, "seed": 1,
     }  # fmt: skip
     return Fingerprint.model_validate(fields | changes)

@@ -76,8 +76,8 @@ def pass_rate(items: int, margin: float, alpha: float) -> float:
     wins, losses = np.meshgrid(np.arange(items + 1), np.arange(items + 1), indexing="ij")
     ties = items - wins - losses
     wins, losses, ties = (part[ties >= 0] for part in (wins, losses, ties))
-    counts = zip(wins.tolist(), ties.tolist(), losses.tolist(), strict=True)
-    proved = np.array([three_values(*each, margin) <= alpha for each in counts])
+    counts = zip(wins, ties, losses, strict=True)
+    proved = np.array([three_values(int(won), int(tied), int(lost), margin) <= alpha for won, tied, lost in counts])
     ways = special.gammaln([items + 1]) - sum(special.gammaln(part + 1) for part in (wins, losses, ties))
     worst = 0.0
     for differing in np.linspace(abs(margin) + 1e-9, 1 - 1e-9, 41):
