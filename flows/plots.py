@@ -143,7 +143,8 @@ def plot_rules(results: Sequence[RuleResult], width: int) -> str:
         for row, (result, found, low, high) in enumerate(rows):
             _paint_rule(axes, row, result.outcome, (low, found, high))
         letters = 40 if width > 500 else 23
-        axes.set_yticks(range(len(rows)), [_fitted(_rule_name(result), letters) for result, *_ in rows])
+        names = [_rule_name(result, is_short=width <= 500) for result, *_ in rows]
+        axes.set_yticks(range(len(rows)), [_fitted(name, letters) for name in names])
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.set_xlim(-reach, reach)
         axes.set_xlabel("points from what is asked", loc="right")
@@ -163,8 +164,10 @@ def rule_distance(result: RuleResult) -> tuple[float, float, float] | None:
     return found - asked, low - asked, high - asked
 
 
-def _rule_name(result: RuleResult) -> str:
-    return f"{result.benchmark}, {condition(result.condition).removesuffix(' at least').removesuffix(' at most')}"
+def _rule_name(result: RuleResult, *, is_short: bool) -> str:
+    """Benchmark and condition; where there is little room the condition first, for the end is cut off."""
+    words = condition(result.condition).removesuffix(" at least").removesuffix(" at most")
+    return f"{words}, {result.benchmark}" if is_short else f"{result.benchmark}, {words}"
 
 
 def _paint_rule(axes: Axes, row: int, outcome: Outcome, distances: tuple[float, float, float]) -> None:

@@ -27,6 +27,7 @@ def test_a_margin_of_nothing_asks_for_a_gain() -> None:
 def test_a_margin_counts_by_the_range_of_the_metric() -> None:
     asked = gate(rule(range=[0.0, 100.0], max_loss_from_base=5.0))
     assert list(undecidable_margins(asked, {"routing": 109})) == []
+    assert len(list(undecidable_margins(asked, {"routing": 108}))) == 1
 
 
 def test_the_margins_of_the_default_can_be_decided_by_its_items() -> None:
