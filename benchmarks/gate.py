@@ -1,13 +1,10 @@
-"""Claims: the gate passes what is not so at most as often as stated, finds what is so, and replays in two seconds.
+"""Claims: the gate passes what is not so at most as often as stated, and finds what is so.
 
 False passes: pairs of models are drawn again and again whose true difference is nothing, or exactly the margin, and the
 whole gate judges them. Power: the share of truly better candidates that pass, by the size of the gain and the number of
 items; of unchanged ones that are proved to lose less than a margin. Pictures: `python -m benchmarks.plot_gate`.
 """
 
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -16,9 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.harness import Claim, interleave, parse_arguments, show
-from flows.git import git, identity
-from tasks.files import write_text
+from benchmarks.harness import Claim, parse_arguments, show
 from tasks.gate_evidence import Case
 from tasks.gate_statistics import three_values
 from tasks.params import load_params
@@ -26,12 +21,9 @@ from tasks.params_gate import GateParams
 from tasks.records import Champion, Evaluation
 from tasks.verdict import judge
 from tasks.verdict_records import Outcome
-from tests.flows.fake_run import fake_samples, passed_record
-from tests.flows.judged_run import judged_record
 from tests.unit.evaluations import EVIDENCE, fingerprint, gate, measured, rule, score
 
 ROOT = Path(__file__).parents[1]
-RUN = "20261120-081502-3f9c"
 ALPHA = 0.05
 GAINS = (0.0, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2)
 ITEMS = (50, 100, 200, 400, 800)
@@ -200,55 +192,26 @@ def bad_rate(default: GateParams, pairs: int) -> float:
     return wrong_rate(Scenario("a score of 20 %", quick_intervals(default), bad, "refused"), pairs)
 
 
-def planted_run(folder: Path) -> Path:
-    """A repository with one judged run on record."""
-    git(folder, "init", "--quiet", "--initial-branch", "main")
-    write_text(folder / ".gitignore", "/.tunegate/\n")
-    write_text(folder / ".dvc/config", "")
-    write_text(folder / "params.yaml", (ROOT / "params.yaml").read_text(encoding="utf-8"))
-    git(folder, "add", ".")
-    git(folder, *identity(folder), "commit", "--quiet", "--message", "start")
-    samples = [sample for sample in fake_samples("candidate") if sample.benchmark == "ticket_routing"]
-    samples += [sample for sample in fake_samples("base") if sample.benchmark == "general_knowledge"]
-    judged_record(folder, passed_record().model_copy(update={"run_id": RUN}), samples)
-    return folder
-
-
-def replay(root: Path, *settings: str) -> None:
-    """`tunegate gate replay` as a person calls it."""
-    command = [str(Path(sys.executable).parent / "tunegate"), "gate", "replay", RUN, *settings]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
-    assert "the same bytes as the recorded verdict" in done.stdout or settings
-
-
 def main() -> None:
-    """Simulate, measure, print, write."""
+    """Simulate, print, write."""
     arguments = parse_arguments(__doc__ or "")
     pairs = 60 if arguments.quick else 10_000
     default = load_params(ROOT / "params.yaml").gate
     names = [scenario.name for scenario in scenarios(default)]
     with ProcessPoolExecutor() as workers:
         rates = dict(zip(names, workers.map(rate_of, range(len(names)), [pairs] * len(names)), strict=True))
-    with tempfile.TemporaryDirectory() as folder:
-        root = planted_run(Path(folder))
-        contestants = {
-            "gate replay": lambda: replay(root),
-            "gate replay --set": lambda: replay(root, "--set", "rules.0.min_value=0.4"),
-        }
-        timings = interleave(contestants, 2 if arguments.quick else 9)
     claims = [Claim(f"wrong verdicts: {name}", rate, "of pairs", ALPHA, "max") for name, rate in rates.items()]
     claims += [
         Claim("candidates like the default run's that pass", good_rate(default, pairs // 10), "of pairs", 0.95, "min"),
         Claim(
             "candidates that truly score 20 % and are refused", bad_rate(default, pairs // 10), "of pairs", 0.95, "min"
         ),
-        Claim("median time of gate replay", timings[0].median, "s", 2.0, "max"),
     ]
     curves = power(pairs)
     for line in table(curves):
         print(line)
-    title = f"replay; wrong verdicts over {pairs:,} pairs each"
-    show(title, timings, claims, is_quick=arguments.quick, path=arguments.json, more={"power": curves})
+    print(f"wrong verdicts over {pairs:,} pairs each")
+    show("", [], claims, is_quick=arguments.quick, path=arguments.json, more={"power": curves})
 
 
 def table(curves: dict[str, list[dict[str, float]]]) -> Sequence[str]:
