@@ -72,8 +72,16 @@ def _cpu_seconds() -> float:
     return sum(part.ru_utime + part.ru_stime for part in usage)
 
 
-def show(title: str, timings: list[Timing], claims: list[Claim], *, is_quick: bool, path: Path | None) -> None:
-    """Print both tables, that of times where any were taken, and write the JSON."""
+def show(
+    title: str,
+    timings: list[Timing],
+    claims: list[Claim],
+    *,
+    is_quick: bool,
+    path: Path | None,
+    more: Mapping[str, object] | None = None,
+) -> None:
+    """Print both tables, that of times where any were taken, and write the JSON, with `more` beside the claims."""
     console = Console()
     table = Table("contestant", "median s", "spread s", "CPU s", "runs", title=title)
     for timing in timings:
@@ -93,7 +101,12 @@ def show(title: str, timings: list[Timing], claims: list[Claim], *, is_quick: bo
         console.print("--quick: shows that the benchmark runs; these figures are not the claim")
     if path is not None:
         rows = [asdict(claim) | {"holds": claim.holds} for claim in claims]
-        result = {"claims": rows, "timings": [asdict(timing) for timing in timings], "environment": environment()}
+        result: dict[str, object] = {
+            "claims": rows,
+            "timings": [asdict(timing) for timing in timings],
+            "environment": environment(),
+        }
+        result |= more or {}
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(result, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 

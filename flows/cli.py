@@ -27,6 +27,11 @@ data = typer.Typer(
     "Example: [bold]tunegate data why data/sources/tickets.jsonl:17[/bold]",
 )
 app.add_typer(data, name="data")
+gate = typer.Typer(
+    no_args_is_help=True,
+    help="Ask about verdicts: why, and what they would have been.\n\nExample: [bold]tunegate gate explain[/bold]",
+)
+app.add_typer(gate, name="gate")
 
 
 def show_version(wanted: bool) -> None:  # noqa: FBT001  typer's signature
@@ -71,8 +76,8 @@ def run(
 
     Example: [bold]tunegate run[/bold]; [bold]tunegate run --no-release[/bold] stops before publishing;
     [bold]tunegate run --until validate --params other.yaml[/bold] prepares and checks the data alone.
-    Exit codes: 0 passed, or reached the stage asked for; 2 the input is wrong; 3 refused; 130 and 143 stopped from
-    outside, by ^C or SIGTERM.
+    Exit codes: 0 passed, or reached the stage asked for; 2 the input is wrong; 3 refused; 4 inconclusive: too few items
+    to prove it good or bad; 130 and 143 stopped from outside, by ^C or SIGTERM.
     """
     from flows.commands import run_command  # noqa: PLC0415  prefect takes seconds
 
@@ -209,6 +214,39 @@ def data_diff(
     from flows.data_commands import diff_command  # noqa: PLC0415
 
     diff_command(Path.cwd(), run_a, run_b, as_json=as_json)
+
+
+@gate.command("explain")
+def gate_explain(run_id: RunId = None) -> None:
+    """Say in plain sentences why a run's candidate passed or not, and show the ten most telling items.
+
+    Example: [bold]tunegate gate explain[/bold]; [bold]tunegate gate explain 20261123[/bold]
+    """
+    from flows.gate_commands import explain_command  # noqa: PLC0415
+
+    explain_command(Path.cwd(), run_id)
+
+
+@gate.command("replay")
+def gate_replay(
+    run_id: RunId = None,
+    *,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Another value in the section gate; may be repeated."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
+) -> None:
+    """Compute a run's verdict again from its scores of each item, with other thresholds if asked; changes nothing.
+
+    Example: [bold]tunegate gate replay[/bold];
+    [bold]tunegate gate replay 20261123 --set rules.ticket_routing.min_value=0.5 --set tie=champion[/bold]
+    Exit codes: without --set 0 the same bytes as recorded, 3 not; with it 0 passed, 3 refused, 4 inconclusive; 2 the
+    input is wrong.
+    """
+    from flows.gate_commands import replay_command  # noqa: PLC0415
+
+    raise typer.Exit(replay_command(Path.cwd(), run_id, settings or [], as_json=as_json))
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from flows import display, registry, workspace
 from flows.git import repository_root, show_file
-from flows.plan import make_plan, memory_warning
+from flows.plan import make_plan, margin_warnings, memory_warning
 from flows.plan_view import print_plan
 from flows.preflight import check_input, check_machine
 from flows.record import read_run, read_runs, resolve_run, run_folder
@@ -23,20 +23,24 @@ from flows.run_record import RunRecord
 from flows.stopping import stoppable
 from flows.wording import first_line, headline
 from tasks.clean_scores import clean_line
-from tasks.errors import EXIT_REFUSED, ParamsInvalid, RunNotFound, WorkspaceBusy
+from tasks.errors import EXIT_INCONCLUSIVE, EXIT_REFUSED, ParamsInvalid, RunNotFound, WorkspaceBusy
 from tasks.files import dump_json, write_text
 from tasks.params import Params, ReleaseParams, load_sections
 from tasks.paths import PARAMS
 
 PIPE_COLUMNS = 160
+MARKS = {"passed": "ok", "refused": "no", "inconclusive": "??"}
 STYLES = {
     "passed": "green",
     "reached": "cyan",
     "refused": "yellow",
+    "inconclusive": "yellow",
     "invalid": "red",
     "crashed": "bold red",
     "cancelled": "magenta",
 }
+EXIT_CODES = {"passed": 0, "reached": 0, "inconclusive": EXIT_INCONCLUSIVE}
+"""What `tunegate run` ends in by the status of its run; any other status is a refusal."""
 NO_VERDICT = {"invalid": "invalid: what the run was given is wrong", "crashed": "crashed", "cancelled": "cancelled"}
 PREFECT_SETTINGS = {
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # the display shows the lines; Prefect keeps them too
@@ -61,6 +65,8 @@ def run_command(start: Path, *, release: bool, until: str | None = None, params_
             shown.note(f"run {run_id}: starting Prefect")
             if (warning := memory_warning(root, params)) is not None:
                 shown.note(f"warning: {warning}")
+            for warning in margin_warnings(root, params):
+                shown.note(f"warning: {warning}")
             from flows.retrain import StageStopped, retrain  # noqa: PLC0415  prefect takes seconds
             from flows.temporary_server import start_temporary_server  # noqa: PLC0415
 
@@ -75,7 +81,7 @@ def run_command(start: Path, *, release: bool, until: str | None = None, params_
         return 128 + (signal.SIGTERM if isinstance(stop, SystemExit) else signal.SIGINT)
     record = read_run(root, run_id)
     print_end(record, root)
-    return 0 if record.status in {"passed", "reached"} else EXIT_REFUSED
+    return EXIT_CODES.get(record.status, EXIT_REFUSED)
 
 
 def print_stopped(root: Path, run_id: str) -> None:
@@ -95,8 +101,7 @@ def print_end(record: RunRecord, root: Path) -> None:
     console.print(Text(f"\n{word}", style=f"bold {STYLES[record.status]}"))
     if record.verdict is not None:
         for result in record.verdict.results:
-            mark = "ok" if result.passed else "no"
-            console.print(Text(f"  {mark}  {result.benchmark} {result.metric}: {result.reason}"))
+            console.print(Text(f"  {MARKS[result.outcome]}  {result.benchmark} {result.metric}: {result.reason}"))
         for clean in record.verdict.clean_scores:
             console.print(Text(f"  clean {clean_line(clean)}"))
         for advice in record.verdict.diagnosis:

@@ -14,11 +14,13 @@ from flows.run_record import RunRecord
 from flows.workspace import RUN_BRANCHES
 from tasks.errors import FileInvalid, TrainingInvalid
 from tasks.files import parse_json
+from tasks.gate_margins import undecidable_margins
 from tasks.memory import METHODS, Memory, Method, Setting, estimate, setting_of, trained_weights
 from tasks.memory_advice import Advice, advise
 from tasks.model_shape import ModelShape
 from tasks.params import Params
 from tasks.params_checks import impossible_without_cuda, outside_usual_ranges
+from tasks.paths import EVALS
 from tasks.records import Record, TrainMetrics
 from tasks.training_cost import disk, flops_of_a_token, steps
 
@@ -85,7 +87,7 @@ class Past:
 def make_plan(root: Path, params: Params, config: Path | None) -> Plan:
     """The plan of a run with `params`; what the base's shape would have to be known for is left out without it."""
     is_cuda = machine.has_cuda()
-    unusual = tuple(outside_usual_ranges(params))
+    unusual = (*outside_usual_ranges(params), *margin_warnings(root, params))
     impossible = () if is_cuda else tuple(impossible_without_cuda(params))
     past = newest_training(root, params)
     examples, origin = count_examples(root, params, past)
@@ -98,6 +100,16 @@ def make_plan(root: Path, params: Params, config: Path | None) -> Plan:
         return plan.model_copy(update=_sized(shape, params, plan, past, is_cuda=is_cuda))
     except (ShapeUnknown, FileInvalid, TrainingInvalid) as error:
         return plan.model_copy(update={"unknown": str(error)})
+
+
+def margin_warnings(root: Path, params: Params) -> list[str]:
+    """What the gate can hardly decide with the items that the project's own benchmarks have."""
+    counts = {}
+    for benchmark in params.evaluate.benchmarks:
+        files = list((root / EVALS / benchmark.name).glob("*.jsonl"))
+        if files:
+            counts[benchmark.name] = sum(len(file.read_bytes().splitlines()) for file in files)
+    return list(undecidable_margins(params.gate, counts))
 
 
 def _sized(shape: ModelShape, params: Params, plan: Plan, past: Past | None, *, is_cuda: bool) -> dict[str, object]:

@@ -21,9 +21,10 @@ from matplotlib.typing import RcKeyType
 
 from flows.rows import FlowBar, ledger_bars
 from flows.run_record import Model, ScoreLine, StageOutcome, StageRecord
-from flows.wording import seconds, share
+from flows.wording import condition, seconds, share
 from tasks.records import DataSummary, TrainingPoint
 from tasks.training_warnings import best_point
+from tasks.verdict_records import Outcome, RuleResult
 
 INK, MUTED, GRID, SURFACE = "#010101", "#010102", "#010103", "#010104"
 BASE, CANDIDATE, CHAMPION = "#010105", "#010106", "#010107"
@@ -126,6 +127,56 @@ def _paint_interval(axes: Axes, row: int, line: ScoreLine) -> None:
     face = SURFACE if line.model == "base" else colour
     axes.plot([line.value], [row], mark, color=colour, markersize=8.5, mfc=face, mew=2.0, clip_on=False, zorder=4)
     axes.text(1.0, row, share(line.value), transform=_right_of(axes), va="center", fontweight="bold")
+
+
+def plot_rules(results: Sequence[RuleResult], width: int) -> str:
+    """For every condition how far what was found is from what is asked; right of the line it holds."""
+    rows = [(result, *distance) for result in results if (distance := rule_distance(result)) is not None]
+    height = 58 + 30 * len(rows)
+
+    def paint(figure: Figure) -> None:
+        labels = 250 if width > 500 else 150
+        axes = _axes(figure, width, height, (labels, 40, width - labels - 66, height - 50))
+        reach = max([abs(value) for _, *distances in rows for value in distances] + [0.01]) * 1.06
+        axes.axvspan(0, reach, color=SOFT, linewidth=0, clip_on=False)
+        axes.axvline(0, color=INK, linewidth=1.4, clip_on=False)
+        for row, (result, found, low, high) in enumerate(rows):
+            _paint_rule(axes, row, result.outcome, (low, found, high))
+        letters = 40 if width > 500 else 23
+        names = [_rule_name(result, is_short=width <= 500) for result, *_ in rows]
+        axes.set_yticks(range(len(rows)), [_fitted(name, letters) for name in names])
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.set_xlim(-reach, reach)
+        axes.set_xlabel("points from what is asked", loc="right")
+        axes.xaxis.set_major_formatter(lambda value, _position: f"{100 * value:+.0f}" if value else "0")
+        _grid(axes, "x")
+
+    return draw("Every rule: how far what was found is from what is asked", width, height, paint)
+
+
+def rule_distance(result: RuleResult) -> tuple[float, float, float] | None:
+    """Found, low and high as distances from the threshold, positive where the condition holds; None without them."""
+    found, asked, low, high = result.found, result.threshold, result.low, result.high
+    if found is None or asked is None or low is None or high is None:
+        return None
+    if result.condition.startswith("max"):
+        return asked - found, asked - high, asked - low
+    return found - asked, low - asked, high - asked
+
+
+def _rule_name(result: RuleResult, *, is_short: bool) -> str:
+    """Benchmark and condition; where there is little room the condition first, for the end is cut off."""
+    words = condition(result.condition).removesuffix(" at least").removesuffix(" at most")
+    return f"{words}, {result.benchmark}" if is_short else f"{result.benchmark}, {words}"
+
+
+def _paint_rule(axes: Axes, row: int, outcome: Outcome, distances: tuple[float, float, float]) -> None:
+    low, found, high = distances
+    colour, mark = {"passed": (GOOD, "o"), "refused": (BAD, "X"), "inconclusive": (WARN, "o")}[outcome]
+    face = SURFACE if outcome == "inconclusive" else colour
+    axes.plot([low, high], [row, row], color=colour, linewidth=3.0, alpha=0.55, clip_on=False)
+    axes.plot([found], [row], mark, color=colour, markersize=8.5, mfc=face, mew=2.0, clip_on=False, zorder=4)
+    axes.text(1.0, row, f"{100 * found:+.1f}", transform=_right_of(axes), va="center", fontweight="bold")
 
 
 def plot_losses(points: Sequence[TrainingPoint], width: int) -> str:

@@ -23,7 +23,8 @@ from tasks.errors import RunNotFound
 from tasks.files import read_json, write_json
 from tasks.intervals import score_interval
 from tasks.params import Params
-from tasks.records import Champion, Evaluation, Parity, Verdict
+from tasks.records import Champion, Evaluation, Parity
+from tasks.verdict_records import Verdict
 from tasks.yaml_files import read_yaml
 
 Kind = TypeVar("Kind", bound=BaseModel)
@@ -44,6 +45,9 @@ KEPT_FILES = (  # stage, what it wrote, the name beside the record
     ("train", paths.TRAIN_HISTORY, "train_history.jsonl"),
     ("evaluate_base", paths.EVALUATE_BASE / paths.EVALUATION, "base.json"),
     ("evaluate_candidate", paths.EVALUATE_CANDIDATE / paths.EVALUATION, "candidate.json"),
+    ("evaluate_base", paths.EVALUATE_BASE / paths.SAMPLES, "base_samples.jsonl.gz"),
+    ("evaluate_candidate", paths.EVALUATE_CANDIDATE / paths.SAMPLES, "candidate_samples.jsonl.gz"),
+    ("gate", paths.GATE_EVIDENCE, "gate_evidence.json"),
     ("gate", paths.VERDICT, "verdict.json"),
     ("gate", paths.ADAPTER_APPROVAL, "adapter_approval.json"),
     ("merge", paths.PARITY, "parity.json"),

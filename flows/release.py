@@ -19,8 +19,9 @@ from tasks.model_card_text import read_chat_format
 from tasks.params import Params, ReleaseParams, load_params
 from tasks.publish import publish
 from tasks.publish_bundle import Published, Release, gather
-from tasks.records import BaseRecord, DataSummary, Evaluation, Example, Parity, TrainMetrics, Verdict
+from tasks.records import BaseRecord, DataSummary, Evaluation, Example, Parity, TrainMetrics
 from tasks.tables import read_examples
+from tasks.verdict_records import Verdict
 
 CARD_FILES = {"README.md", "provenance.json"}
 DATA_STAGES = (paths.INGEST, paths.CLEAN, paths.DEDUP, paths.SPLIT)

@@ -18,11 +18,13 @@ from flows.rules import meaning
 from flows.run_record import RunRecord, ScoreLine, StageRecord
 from flows.workspace import DOCS_LINK
 from tasks.files import write_text
-from tasks.records import DataProfile, DataSummary, Verdict
+from tasks.records import DataProfile, DataSummary
+from tasks.verdict_records import RuleResult, Verdict
 
 SHOWN_FLIPS = 10
 SHOWN_BROKEN_ROWS = 20
 ALARM = "alarm:"
+PROVED = {"passed": "yes", "refused": "**no**", "inconclusive": "**open**"}
 STOPPED = frozenset({"refused", "failed", "cancelled"})
 """Outcomes of a stage that ended the run."""
 WIDE, HALF, NARROW = 840, 410, 330
@@ -118,6 +120,9 @@ def pictures(record: RunRecord, evidence: Evidence, summaries: list[DataSummary]
     history = evidence.history.value
     if record.scores:
         drawn["scores"] = _picture(lambda width: plots.plot_scores(record.scores, floors(record.verdict), width))
+    if record.verdict is not None and any(plots.rule_distance(result) for result in record.verdict.results):
+        results = record.verdict.results
+        drawn["rules"] = _picture(lambda width: plots.plot_rules(results, width))
     if history:
         drawn["losses"] = _picture(lambda width: plots.plot_losses(history, width))
         drawn["learning_rate"] = _picture(lambda width: plots.plot_learning_rate(history, width), HALF)
@@ -223,17 +228,25 @@ def _first(*sentences: str) -> str:
 def markdown_verdict(verdict: Verdict) -> str:
     """The verdict as markdown for a Prefect artifact: the word first, then the reasons, then every condition."""
     lines = [f"# {verdict.verdict.upper()}", "", f"Adapter `{verdict.adapter_digest[:12]}`", ""]
-    lines += [f"- {_plain(failure)}" for failure in verdict.failures]
+    lines += [f"- {_plain(reason)}" for reason in verdict.reasons]
     if verdict.diagnosis:
         lines += ["", "What to try:", "", *(f"- {_plain(advice)}" for advice in verdict.diagnosis)]
-    lines += ["", "| benchmark | metric | asked | threshold | found | holds |", "|---|---|---|---:|---:|---|"]
+    heads = ("benchmark", "metric", "asked", "threshold", "found", "interval", "holds", "items needed")
+    lines += ["", f"| {' | '.join(heads)} |", "|---|---|---|---:|---:|---|---|---:|"]
     for result in verdict.results:
         cells = (
             result.benchmark, result.metric, wording.condition(result.condition), wording.share(result.threshold),
-            wording.share(result.found), "yes" if result.passed else "**no**",
+            wording.share(result.found), _interval(result), PROVED[result.outcome],
+            "" if result.items_needed is None else f"{result.items_needed:,}",
         )  # fmt: skip
         lines.append("| " + " | ".join(_plain(cell) for cell in cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _interval(result: RuleResult) -> str:
+    if result.low is None or result.high is None:
+        return "–"
+    return f"{wording.share(result.low)} to {wording.share(result.high)}"
 
 
 def _plain(text: str) -> str:

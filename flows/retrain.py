@@ -37,7 +37,8 @@ from tasks.errors import EXIT_INPUT, EXIT_REFUSED, ParamsInvalid, TunegateError
 from tasks.files import read_json
 from tasks.params import Params, RunParams, load_params
 from tasks.paths import STATE, STATE_VARIABLE
-from tasks.records import Pace, Parity, Verdict
+from tasks.records import Pace, Parity
+from tasks.verdict_records import Verdict
 
 RETRYABLE = frozenset({"Unavailable"})
 LAST_BEFORE_RELEASE = "gate"
@@ -151,7 +152,7 @@ def _stage_record(
 
 
 def run_line(place: RunPlace, params: Params, progress: Progress, *, release: bool) -> None:
-    """The line in order, or the part of it that `progress.until` needs; stops after the gate when it refused.
+    """The line in order, or the part of it that `progress.until` needs; stops after the gate when that did not pass it.
 
     dvc is asked once what is stale; a stage is given to it when it is, or when a stage before it moved.
     """
@@ -166,8 +167,8 @@ def run_line(place: RunPlace, params: Params, progress: Progress, *, release: bo
             moved += stage.outs
         if stage.name == LAST_BEFORE_RELEASE:
             verdict = read_json(place.worktree / paths.VERDICT, Verdict)
-            if verdict.verdict == "refused":
-                progress.status, progress.reason = "refused", "; ".join(verdict.failures)
+            if verdict.verdict != "passed":
+                progress.status, progress.reason = verdict.verdict, "; ".join(verdict.reasons)
                 return
     if progress.until is not None:
         progress.status, progress.reason = "reached", f"stopped after {progress.until}, as asked; nothing was released"
@@ -211,7 +212,7 @@ def retrain(
         params_file: a file whose text the run takes for params.yaml.
 
     Returns:
-        `Completed`, named Passed, Reached or Refused; a crash raises, after its record was committed.
+        `Completed`, named Passed, Reached, Refused or Inconclusive; a crash raises, after its record was committed.
     """
     home = Path(root)
     os.environ[STATE_VARIABLE] = str(home / STATE)  # trainer checkpoints outlive this run's worktree

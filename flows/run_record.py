@@ -6,11 +6,13 @@ from pydantic import Field, FiniteFloat, JsonValue
 
 from tasks.approvals import Approval
 from tasks.files import parse_json
-from tasks.records import Pace, Parity, Record, Verdict
+from tasks.records import Pace, Parity, Record
+from tasks.verdict_records import Verdict
 
-RunStatus = Literal["passed", "reached", "refused", "invalid", "crashed", "cancelled"]
+RunStatus = Literal["passed", "reached", "refused", "inconclusive", "invalid", "crashed", "cancelled"]
 """`reached` is a run that was asked to go to a stage and no further: nothing was judged as a whole or released.
 
+`inconclusive` is a run whose gate proved neither that the candidate is good nor that it is not: no pass, exit code 4.
 `invalid` is a run that was given what is wrong or not there, a source say, or the network: the user's to mend, exit
 code 2. `crashed` is a bug, or a run that was killed.
 """

@@ -8,9 +8,12 @@ from pydantic import JsonValue
 
 CONDITIONS = {
     "min_value": "score at least",
-    "min_gain_over_base": "sure gain over base at least",
+    "min_gain_over_base": "gain over base at least",
     "max_loss_from_base": "loss from base at most",
     "max_loss_from_champion": "loss from champion at most",
+    "gain_over_champion": "a gain over the champion",
+    "figure_min": "at least",
+    "figure_max": "at most",
     "evidence": "evidence",
 }
 
@@ -19,6 +22,8 @@ def share(value: float | None) -> str:
     """A metric in percent; a value outside -1 to 1 is no share and is written as it is; None is a dash."""
     if value is None:
         return "–"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
     return _signed(f"{100 * value:.1f} %" if abs(value) <= 1 else f"{value:.3f}")
 
 

@@ -16,7 +16,8 @@ class Approval(BaseModel):
     """One decision about exact bytes.
 
     `digest` is that of the subject, `evidence` maps what was looked at to its digest. A refusal is written too, so
-    that a stage has its output either way, and so that nobody can mistake the absence of a file for a mistake.
+    that a stage has its output either way, and so that nobody can mistake the absence of a file for a mistake. So is
+    that nothing was proved, `inconclusive`, which is no approval.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -26,7 +27,7 @@ class Approval(BaseModel):
     digest: str
     evidence: dict[str, str]
     approved_by: str
-    decision: Literal["approved", "refused"]
+    decision: Literal["approved", "refused", "inconclusive"]
 
 
 def write_approval(path: Path, approval: Approval) -> None:
@@ -38,10 +39,12 @@ def require_approval(approval_path: Path, subject_path: Path, next_move: str) ->
     """The approval of exactly the bytes at `subject_path`.
 
     Raises:
-        NotApproved: it was refused, or names other bytes.
+        NotApproved: it was refused or nothing was proved, or it names other bytes.
         FileInvalid: the approval is missing or torn.
     """
     approval = read_json(approval_path, Approval)
+    if approval.decision == "inconclusive":
+        raise NotApproved(f"{subject_path}: {approval.approved_by} proved neither good nor bad; {next_move}")
     if approval.decision != "approved":
         raise NotApproved(f"{subject_path} was refused by {approval.approved_by}; {next_move}")
     found = digest_path(subject_path)

@@ -1,7 +1,8 @@
 """Scores without the items that the base model has seen: told beside the verdict, never ruled on."""
 
-from tasks.params import GateParams, Rule
-from tasks.records import Champion, CleanScore, ContaminatedItems, Evaluation, Score
+from tasks.params_gate import GateParams, Rule
+from tasks.records import Champion, ContaminatedItems, Evaluation, Score
+from tasks.verdict_records import CleanScore
 
 
 def clean_scores(

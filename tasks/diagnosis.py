@@ -1,4 +1,4 @@
-"""Why a candidate was refused and what to try: each advice from measured evidence, never from an exit code.
+"""Why a candidate did not pass and what to try: each advice from measured evidence, never from an exit code.
 
 The failure modes are those that the literature on LoRA names: rank too low, rank too high, wrong target modules, noisy
 data, forgetting, nothing learned. What the training's curves show is in its metrics already (`training_warnings`).
@@ -6,7 +6,8 @@ data, forgetting, nothing learned. What the training's curves show is in its met
 
 from collections.abc import Iterator, Sequence
 
-from tasks.records import Evaluation, TrainingPoint, TrainMetrics, Verdict
+from tasks.records import Evaluation, TrainingPoint, TrainMetrics
+from tasks.verdict_records import Verdict
 
 HIGH_LOSS = 1.0
 
@@ -14,18 +15,19 @@ HIGH_LOSS = 1.0
 def diagnose(
     verdict: Verdict, base: Evaluation, candidate: Evaluation, points: Sequence[TrainingPoint], metrics: TrainMetrics
 ) -> Iterator[str]:
-    """Advice for a refused verdict, the likeliest cause first."""
+    """Advice for a verdict that is no pass, the likeliest cause first."""
     if any(item.condition == "evidence" for item in verdict.results):
         yield "evidence is missing: mend the evaluation before changing the training"
         return
     yield from _forgetting(verdict)
     yield from _learning(metrics)
     yield from _fit_without_transfer(verdict, points, base, candidate)
+    yield from _too_few_items(verdict)
 
 
 def _forgetting(verdict: Verdict) -> Iterator[str]:
     for item in verdict.results:
-        if item.condition == "max_loss_from_base" and not item.passed:
+        if item.condition == "max_loss_from_base" and item.outcome == "refused":
             yield (
                 f"forgetting on {item.benchmark}: raise split.replay_share (5 to 10 % is usual), "
                 "lower train.learning_rate or train fewer epochs"
@@ -42,7 +44,9 @@ def _fit_without_transfer(
     verdict: Verdict, points: Sequence[TrainingPoint], base: Evaluation, candidate: Evaluation
 ) -> Iterator[str]:
     missed = [
-        item for item in verdict.results if item.condition in {"min_value", "min_gain_over_base"} and not item.passed
+        item
+        for item in verdict.results
+        if item.condition in {"min_value", "min_gain_over_base"} and item.outcome == "refused"
     ]
     eval_losses = [point.eval_loss for point in points if point.eval_loss is not None]
     for item in missed[:1]:
@@ -51,6 +55,19 @@ def _fit_without_transfer(
         yield (
             f"{item.benchmark} does not follow, {fits} ({moved}): the training labels may not mean what the benchmark "
             "means; look for wrong labels in the sources (data/sources), then compare prompts in the report"
+        )
+
+
+def _too_few_items(verdict: Verdict) -> Iterator[str]:
+    """Of every benchmark with open conditions the most items that one of them needs."""
+    needed: dict[str, tuple[int, int]] = {}
+    for item in verdict.results:
+        if item.outcome == "inconclusive" and item.items is not None and item.items_needed is not None:
+            needed[item.benchmark] = max(needed.get(item.benchmark, (0, 0)), (item.items_needed, item.items))
+    for benchmark, (wanted, items) in needed.items():
+        yield (
+            f"{benchmark} has {items:,} items and about {wanted:,} would decide: add items to it (tasks/evals), allow "
+            "a wider margin in gate.rules, or train a candidate that is further from the line"
         )
 
 

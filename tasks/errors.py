@@ -1,10 +1,12 @@
 """The failures a user can meet, one class each, with the exit code that a command ends in.
 
-0 done; 1 a bug, shown with its traceback; 2 the user's input is wrong, one message; 3 refused.
+0 done; 1 a bug, shown with its traceback; 2 the user's input is wrong, one message; 3 refused; 4 inconclusive: the gate
+proved neither that the candidate is good nor that it is not.
 """
 
 EXIT_INPUT = 2
 EXIT_REFUSED = 3
+EXIT_INCONCLUSIVE = 4
 
 
 class TunegateError(Exception):

@@ -10,7 +10,8 @@ from tasks.errors import NotApproved
 from tasks.files import write_text
 from tasks.intervals import score_interval
 from tasks.model_card_text import BEGIN, END, ChatFormat, cell, fenced, merge_card, rendered_prompt
-from tasks.records import BaseRecord, DataSummary, Evaluation, Parity, Record, Score, TrainMetrics, Verdict
+from tasks.records import BaseRecord, DataSummary, Evaluation, Parity, Record, Score, TrainMetrics
+from tasks.verdict_records import Verdict
 
 TEMPLATE = "model_card.md.j2"
 TAGS = ["tunegate", "lora", "fine-tuned"]

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from tasks.errors import ParamsInvalid
 from tasks.params_checks import contradictions
 from tasks.params_data import CleanParams, DedupParams, EngineParams, IngestParams, Source, SplitParams, ValidateParams
+from tasks.params_gate import GateParams
 from tasks.params_problems import describe_problems
 from tasks.params_train import AdapterParams, ComputeParams, LoraParams, QuantizationParams, TrainParams
 from tasks.params_types import Commit, Name, RepoId, Seconds, Section, Seed, Sha256, Share, check_absolute, check_inside
@@ -73,27 +74,6 @@ class EvaluateParams(Section):
     max_length: int = Field(ge=8)
     apply_chat_template: bool
     limit: int | None = Field(ge=1)
-    seed: Seed
-
-
-class Rule(Section):
-    """What one metric of one benchmark must show; None leaves that part of the rule out."""
-
-    benchmark: Name
-    metric: str
-    filter_name: str
-    min_value: float | None
-    min_gain_over_base: float | None
-    max_loss_from_base: float | None
-    max_loss_from_champion: float | None
-
-
-class GateParams(Section):
-    """The rules, and how sure the gate must be of a gain."""
-
-    rules: list[Rule] = Field(min_length=1)
-    confidence: float = Field(gt=0.5, lt=1)
-    resamples: int = Field(ge=100)
     seed: Seed
 
 

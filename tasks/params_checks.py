@@ -57,6 +57,13 @@ def _of_the_gate(params: Params) -> Iterator[str]:
     for benchmark in params.evaluate.benchmarks:
         if benchmark.role != "report" and benchmark.name not in ruled:
             yield f"gate.rules: {benchmark.name!r} is a {benchmark.role} without a rule; give it one, or role `report`"
+    for bound in params.gate.measured:
+        let_through = params.validate_.max_pii_share
+        if bound.figure == "pii_share" and bound.max is not None and bound.max < let_through:
+            yield (
+                f"gate.measured: pii_share at most {bound.max:g} is below validate.max_pii_share ({let_through:g}): "
+                "data that may be trained on would be refused after it; write the same in both"
+            )
 
 
 def _of_the_method(params: Params) -> Iterator[str]:

@@ -49,6 +49,7 @@ CHAMPION = Path("data/champion/champion.json")
 
 GATE = Path("data/gate")
 VERDICT = GATE / "verdict.json"
+GATE_EVIDENCE = GATE / "evidence.json"
 ADAPTER_APPROVAL = GATE / "approval.json"
 
 MERGE = Path("data/merge")

@@ -360,58 +360,6 @@ class Champion(Record):
     data: DataProfile | None = None
 
 
-class Comparison(Record):
-    """A paired difference candidate minus other, with its bootstrap interval."""
-
-    other: Literal["base", "champion"]
-    difference: float
-    low: float
-    high: float
-    wins: int
-    losses: int
-
-
-class RuleResult(Record):
-    """One condition of one rule: what was asked, what was found, and whether it holds."""
-
-    benchmark: str
-    metric: str
-    condition: str
-    threshold: float | None
-    found: float | None
-    passed: bool
-    reason: str
-
-
-class CleanScore(Record):
-    """The scores of one metric over the items that the base model has not seen; None when no such item was measured."""
-
-    benchmark: str
-    metric: str
-    items: int
-    clean_items: int
-    base: float | None
-    candidate: float | None
-    champion: float | None
-
-
-class Verdict(Record):
-    """What the gate decided about one adapter, and why.
-
-    `clean_scores` are told, not ruled on: a line for every metric of a rule whose benchmark the base model has seen.
-    """
-
-    schema_version: Literal[1] = 1
-    verdict: Literal["passed", "refused"]
-    adapter_digest: str
-    confidence: float
-    results: tuple[RuleResult, ...]
-    comparisons: dict[str, tuple[Comparison, ...]]
-    failures: tuple[str, ...]
-    diagnosis: tuple[str, ...]
-    clean_scores: tuple[CleanScore, ...] = ()
-
-
 class Parity(Record):
     """Merged model against quantised base plus adapter, over the answer positions of held-out prompts."""
 

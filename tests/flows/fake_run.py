@@ -1,6 +1,6 @@
 """A made-up run: a plausible record and the files that its stages would have left, for tests and for looking at pages.
 
-Nothing here was measured. `python -m tests.flows.fake_run FOLDER` writes three pages to FOLDER.
+Nothing here was measured. `python -m tests.flows.fake_run FOLDER` writes four pages to FOLDER.
 """
 
 import math
@@ -15,7 +15,6 @@ from tasks.digests import digest_text
 from tasks.files import write_json, write_jsonl, write_text
 from tasks.records import (
     Champion,
-    Comparison,
     Conflict,
     ContaminatedItems,
     DataProfile,
@@ -24,7 +23,6 @@ from tasks.records import (
     LedgerEntry,
     Pace,
     Parity,
-    RuleResult,
     Sample,
     SupervisedExample,
     SupervisionAudit,
@@ -32,9 +30,9 @@ from tasks.records import (
     TrainingPoint,
     TrainMetrics,
     Validation,
-    Verdict,
 )
 from tasks.tables import write_records
+from tasks.verdict_records import Comparison, RuleResult, Verdict
 
 STAGES = (
     "base", "ingest", "clean", "dedup", "benchmark_items", "split", "validate", "evaluate_base", "train",
@@ -131,7 +129,8 @@ def _rule(benchmark: str, metric: str, condition: str, threshold: float, found: 
         f"{100 * found:.1f} % found where {100 * threshold:.1f} % are {'asked' if 'min' in condition else 'allowed'}"
     )
     return RuleResult(
-        benchmark=benchmark, metric=metric, condition=condition, threshold=threshold, found=found, passed=passed,
+        benchmark=benchmark, metric=metric, condition=condition, threshold=threshold, found=found,
+        outcome="passed" if passed else "refused", low=found - 0.05, high=found + 0.05, items=240, p_holds=0.01,
         reason=words,
     )  # fmt: skip
 
@@ -210,6 +209,27 @@ def refused_record() -> RunRecord:
             "release": None,
             "dirty": False,
             "changed_files": (),
+        }
+    )
+
+
+def inconclusive_record() -> RunRecord:
+    """A run whose gate could prove neither that the adapter is good nor that it is not."""
+    verdict = fake_verdict(passed=True)
+    reason = "neither proved nor disproved by 160 items, about 410 would decide"
+    undecided = verdict.results[3].model_copy(update={"outcome": "inconclusive", "reason": reason, "items_needed": 410})
+    told = f"general_knowledge acc: {reason}"
+    changes = {
+        "verdict": "inconclusive",
+        "results": (*verdict.results[:3], undecided, verdict.results[4]),
+        "undecided": (told,),
+    }
+    return refused_record().model_copy(
+        update={
+            "status": "inconclusive",
+            "reason": told,
+            "verdict": verdict.model_copy(update=changes),
+            "scores": fake_scores(0.708),
         }
     )
 
@@ -398,10 +418,10 @@ def fake_samples(model: str) -> list[Sample]:
 
 
 def main() -> None:
-    """Write the pages of the three records to the folder that is named on the command line."""
+    """Write the pages of the four records to the folder that is named on the command line."""
     folder = Path(sys.argv[1])
     write_workspace(folder / "workspace")
-    for record in (passed_record(), refused_record(), crashed_record()):
+    for record in (passed_record(), refused_record(), inconclusive_record(), crashed_record()):
         write_report(record, folder / "workspace", folder / f"{record.status}.html")
 
 

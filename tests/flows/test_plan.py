@@ -178,6 +178,14 @@ def test_a_run_that_will_hardly_fit_is_warned_of(
         assert "`tunegate plan` says what would make it fit" in warning
 
 
+@pytest.mark.parametrize(("items", "warns"), [(20, True), (224, False)])
+def test_a_margin_that_the_items_can_hardly_decide_is_noted(home: Path, items: int, warns: bool) -> None:
+    write_text(home / paths.EVALS / "ticket_routing/items.jsonl", "{}\n" * items)
+    said = " ".join(ask().split())
+    note = "note: gate.rules ticket_routing exact_match: max_loss_from_champion 0.1 can hardly be decided by its 20"
+    assert (note in said) == warns
+
+
 def test_an_unknown_base_is_nothing_to_warn_of(home: Path) -> None:
     assert memory_warning(home, default()) is None
 

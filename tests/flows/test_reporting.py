@@ -26,6 +26,7 @@ from tests.flows.fake_run import (
     fake_supervision,
     fake_validation,
     fake_verdict,
+    inconclusive_record,
     passed_record,
     refused_record,
     write_workspace,
@@ -132,6 +133,19 @@ def test_a_refused_run_says_why_and_what_to_try(workspace: Path, tmp_path: Path)
     assert "ticket_routing exact_match: 27.1 % found where 40.0 % are asked" in top
     assert "look for wrong labels in the sources" in top
     assert top.count("✕ no") == 3
+
+
+def test_an_inconclusive_run_says_so_in_its_heading_with_the_items_needed(workspace: Path, tmp_path: Path) -> None:
+    top = page(inconclusive_record(), workspace, tmp_path).split('<section id="scores">')[0]
+    assert "INCONCLUSIVE</h1>" in top
+    assert "REFUSED" not in top
+    assert "neither proved nor disproved by 160 items, about 410 would decide" in top
+    assert (top.count("≈ open"), top.count("✕ no")) == (1, 0)
+
+
+def test_every_rule_has_its_interval_in_a_plot(passed: str) -> None:
+    assert 'aria-label="Every rule: how far what was found is from what is asked"' in passed
+    assert "ticket_routing, loss from champion" in passed
 
 
 def test_a_crashed_run_shows_its_last_words_and_what_it_had(workspace: Path, tmp_path: Path) -> None:
@@ -303,7 +317,8 @@ def test_the_markdown_verdict_starts_with_the_word_and_names_every_failure() -> 
     text = markdown_verdict(fake_verdict(passed=False))
     assert text.startswith("# REFUSED\n")
     assert "- ticket_routing exact_match: 27.1 % found where 40.0 % are asked\n" in text
-    assert "| ticket_routing | exact_match | score at least | 40.0 % | 27.1 % | **no** |\n" in text
+    row = "| ticket_routing | exact_match | score at least | 40.0 % | 27.1 % | 22.1 % to 32.1 % | **no** |  |\n"
+    assert row in text
 
 
 def test_markdown_from_data_cannot_break_the_table_or_the_page() -> None:

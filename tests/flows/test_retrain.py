@@ -24,7 +24,7 @@ from flows.run_record import RunRecord
 from tasks.errors import WorkspaceBusy
 from tests.flows.fake_run import FAKE_PACE
 from tests.flows.test_reproduce import gone
-from tests.flows.tiny_line import ROOT, STAGES, let, let_gate_refuse
+from tests.flows.tiny_line import ROOT, STAGES, let, let_gate_decide_nothing, let_gate_refuse
 from tests.flows.tiny_repo import commit, run
 
 FIRST, SECOND = "20260102-030405-aaaa", "20260102-040506-bbbb"
@@ -219,6 +219,22 @@ def test_a_refused_verdict_is_completed_and_named_refused_with_its_reasons(
     assert "try: ticket_routing does not follow" in said
     with get_client(sync_client=True) as client:
         assert client.read_flow_run(UUID(record.prefect["flow_run_id"])).state_name == "Refused"
+
+
+def test_an_inconclusive_verdict_is_no_pass_and_has_its_own_word_and_exit_code(
+    short_line: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    let_gate_decide_nothing(short_line)
+    assert command(short_line, monkeypatch) == 4
+    record = read_run(short_line, FIRST)
+    assert (record.status, record.release, tags(short_line)) == ("inconclusive", None, [])
+    assert record.reason.endswith("neither proved nor disproved by 160 items, about 410 would decide")
+    assert outcomes(record) == {"ingest": "executed", "gate": "executed", "merge": "not_run"}
+    said = capsys.readouterr().out
+    assert "verdict: INCONCLUSIVE" in said
+    assert "??  general_knowledge acc: neither proved nor disproved" in said
+    with get_client(sync_client=True) as client:
+        assert client.read_flow_run(UUID(record.prefect["flow_run_id"])).state_name == "Inconclusive"
 
 
 ENDS = [

@@ -12,10 +12,22 @@ from tasks import paths
 from tasks.approvals import Approval, write_approval
 from tasks.digests import digest_path
 from tasks.files import write_json, write_text
-from tasks.records import BaseRecord, BenchmarkItem, Champion, Evaluation, Example, Fingerprint, Message, Parity, Score
+from tasks.records import (
+    BaseRecord,
+    BenchmarkItem,
+    Champion,
+    ContaminatedItems,
+    Evaluation,
+    Example,
+    Fingerprint,
+    Message,
+    Parity,
+    Score,
+)
 from tasks.tables import write_examples, write_records
+from tasks.verdict_records import GateEvidence
 from tasks.yaml_files import read_yaml
-from tests.flows.fake_run import FAKE_PACE, fake_metrics, fake_verdict, write_workspace
+from tests.flows.fake_run import FAKE_PACE, fake_metrics, fake_verdict, inconclusive_record, write_workspace
 from tests.flows.tiny_repo import DVC_CONFIG, commit, run
 
 ROOT = Path(__file__).parents[2]
@@ -137,6 +149,7 @@ def write_whole_line(root: Path) -> None:
     write_json(root / paths.TRAIN_METRICS, fake_metrics().model_copy(update={"adapter_digest": adapter}))
     write_json(root / paths.EVALUATE_BASE / paths.EVALUATION, evaluation("base", 0.0))
     write_json(root / paths.EVALUATE_CANDIDATE / paths.EVALUATION, evaluation("candidate", 0.75))
+    write_json(root / paths.GATE_EVIDENCE, gate_evidence(adapter))
     write_verdict(root / paths.VERDICT, adapter, passed=True)
     write_model(root / paths.MERGED_MODEL)
     write_json(root / paths.PARITY, parity(_approve(root, paths.MERGED_APPROVAL, "merged_model", paths.MERGED_MODEL)))
@@ -190,8 +203,27 @@ def parity(merged_digest: str) -> Parity:
     )  # fmt: skip
 
 
+def gate_evidence(adapter_digest: str) -> GateEvidence:
+    return GateEvidence(
+        adapter_digest=adapter_digest,
+        template_digest="d" * 64,
+        contaminated=ContaminatedItems(checked={"ticket_routing": 4}, seen_by_base={}),
+        figures={"pii_share": 0.0, "seen_items_share": 0.0},
+    )
+
+
 def write_verdict(path: Path, adapter_digest: str, *, passed: bool) -> None:
     write_json(path, fake_verdict(passed=passed).model_copy(update={"adapter_digest": adapter_digest}))
+
+
+def let_gate_decide_nothing(root: Path) -> None:
+    """Make the gate's verdict inconclusive, and commit that."""
+    made = root / "made/gate/files"
+    adapter = next((root / "made").rglob("adapter_model.safetensors")).parent
+    verdict = inconclusive_record().verdict
+    assert verdict is not None
+    write_json(made / paths.VERDICT, verdict.model_copy(update={"adapter_digest": digest_path(adapter)}))
+    commit(root, "decide nothing")
 
 
 def let_gate_refuse(root: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from tasks.digests import digest_path
 from tasks.files import read_json
-from tasks.records import Verdict
+from tasks.verdict_records import Verdict
 from tests.integration.conftest import dvc
 
 pytestmark = pytest.mark.slow

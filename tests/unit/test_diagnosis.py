@@ -1,7 +1,8 @@
 import pytest
 
 from tasks.diagnosis import diagnose
-from tasks.records import Evaluation, RuleResult, TrainingPoint, TrainMetrics, Verdict
+from tasks.records import Evaluation, TrainingPoint, TrainMetrics
+from tasks.verdict_records import RuleResult, Verdict
 
 NOTHING = Evaluation(model="base", weights_digest="w", adapter_digest=None, fingerprints=(), scores=())
 METRICS = TrainMetrics(
@@ -29,7 +30,7 @@ def advice(condition: str, notes: tuple[str, ...] = (), final_loss: float = 0.1)
         condition=condition,
         threshold=0.1,
         found=0.0,
-        passed=False,
+        outcome="refused",
         reason="r",
     )
     verdict = Verdict(
@@ -56,6 +57,22 @@ def advice(condition: str, notes: tuple[str, ...] = (), final_loss: float = 0.1)
 )
 def test_each_failure_mode_is_named_from_its_own_evidence(condition: str, expected: str) -> None:
     assert expected in advice(condition)
+
+
+def test_an_open_condition_is_told_the_items_it_needs_and_blamed_on_nothing_else() -> None:
+    open_results = [
+        RuleResult(
+            benchmark="routing", metric="exact_match", condition=condition, threshold=0.1, found=0.1, reason="r",
+            outcome="inconclusive", items=100, items_needed=needed,
+        )
+        for condition, needed in (("min_value", 300), ("max_loss_from_base", 1200), ("min_gain_over_base", None))
+    ]  # fmt: skip
+    verdict = Verdict(
+        verdict="inconclusive", adapter_digest="a", confidence=0.95, results=tuple(open_results), comparisons={},
+        failures=(), diagnosis=(), undecided=("u",),
+    )  # fmt: skip
+    (said,) = diagnose(verdict, NOTHING, NOTHING, [], METRICS)
+    assert said.startswith("routing has 100 items and about 1,200 would decide: add items to it (tasks/evals)")
 
 
 def test_the_warnings_of_the_training_are_advice_too_and_come_first() -> None:

@@ -9,19 +9,8 @@ from tasks.errors import FileInvalid, NotApproved
 from tasks.intervals import score_interval
 from tasks.model_card import CardEvidence, model_card, shown, write_model_card
 from tasks.model_card_text import ChatFormat, fenced, merge_card, read_chat_format, rendered_prompt
-from tasks.records import (
-    BaseRecord,
-    Comparison,
-    DataSummary,
-    Evaluation,
-    Fingerprint,
-    Message,
-    Parity,
-    RuleResult,
-    Score,
-    TrainMetrics,
-    Verdict,
-)
+from tasks.records import BaseRecord, DataSummary, Evaluation, Fingerprint, Message, Parity, Score, TrainMetrics
+from tasks.verdict_records import Comparison, RuleResult, Verdict
 
 SNAPSHOT = Path(__file__).with_suffix(".md")
 
@@ -132,7 +121,7 @@ def evidence() -> CardEvidence:
                     condition="min_value",
                     threshold=0.4,
                     found=0.8,
-                    passed=True,
+                    outcome="passed",
                     reason="80.0 % reaches the floor of 40.0 %",
                 ),
             ),

@@ -35,6 +35,7 @@ def changed(method: str, changes: dict[str, Any]) -> Params:
         ("qlora", {"lora.init_lora_weights": "pissa"}, "pissa splits the base's weights.* take train.method lora"),
         ("lora", {"train.method": "qlora"}, "quantization: train.method qlora needs this section"),
         ("qlora", {"train.method": "lora"}, "quantization: train.method lora does not read this section; write"),
+        ("qlora", {"validate.max_pii_share": 0.01}, r"pii_share at most 0 is below validate.max_pii_share \(0.01\)"),
     ],
 )
 def test_what_cannot_work_is_refused(method: str, changes: dict[str, Any], message: str) -> None:
