@@ -28,8 +28,9 @@ from tasks.approvals import Approval, write_approval
 from tasks.digests import combine_digests, digest_path, digest_text, file_digests
 from tasks.files import read_json, write_json
 from tasks.models import read_chat_template
-from tasks.records import BaseRecord, Champion, Verdict
+from tasks.records import BaseRecord, Champion
 from tasks.tables import read_examples, write_examples
+from tasks.verdict_records import Verdict
 
 TRUTH = paths.STATE / "truth"
 QUICK = (GOOD, "zero steps")
@@ -199,7 +200,7 @@ def outcome_of(planted: Planted, folder: Path) -> Outcome:
     evaluation = json.loads((folder / paths.EVALUATE_CANDIDATE / paths.EVALUATION).read_text(encoding="utf-8"))
     shown = {("ticket_routing", "exact_match"), ("general_knowledge", "acc")}
     scores = [f"{one['value']:.1%}" for one in evaluation["scores"] if (one["benchmark"], one["metric"]) in shown]
-    return Outcome(planted, verdict.verdict, ", ".join(scores), (verdict.failures or ("",))[0])
+    return Outcome(planted, verdict.verdict, ", ".join(scores), (verdict.reasons or ("",))[0])
 
 
 def print_table(outcomes: Sequence[Outcome]) -> None:
