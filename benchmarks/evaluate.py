@@ -11,9 +11,10 @@ from lm_eval.models.huggingface import HFLM
 
 from benchmarks.harness import Claim, interleave, parse_arguments, show
 from tasks import paths
-from tasks.evaluate import run_harness
+from tasks.benchmark_tasks import load_tasks
+from tasks.evaluate import run_benchmark
 from tasks.evaluate_model import HarnessModel
-from tasks.evaluate_parsing import parse_samples
+from tasks.evaluate_parsing import parse_samples, parse_scores
 from tasks.files import read_json
 from tasks.models import base_folder, load_for_inference, load_tokenizer, resolve_dtype
 from tasks.params import load_params
@@ -36,7 +37,8 @@ def contestant(kind: type[HFLM], answers: dict[str, list[Sample]], limit: int | 
     )
 
     def measure() -> None:
-        answers[kind.__name__] = parse_samples(BENCHMARK, run_harness(model, settings))
+        results = run_benchmark(model, chosen[0], load_tasks(settings)[BENCHMARK], settings)
+        answers[kind.__name__] = parse_samples(BENCHMARK, results, parse_scores(BENCHMARK, results))
 
     return measure
 

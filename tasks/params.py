@@ -14,7 +14,19 @@ from tasks.params_checks import contradictions
 from tasks.params_data import CleanParams, DedupParams, EngineParams, IngestParams, Source, SplitParams, ValidateParams
 from tasks.params_problems import describe_problems
 from tasks.params_train import AdapterParams, ComputeParams, LoraParams, QuantizationParams, TrainParams
-from tasks.params_types import Commit, Name, RepoId, Seconds, Section, Seed, Sha256, Share, check_absolute, check_inside
+from tasks.params_types import (
+    BenchmarkName,
+    Commit,
+    Name,
+    RepoId,
+    Seconds,
+    Section,
+    Seed,
+    Sha256,
+    Share,
+    check_absolute,
+    check_inside,
+)
 from tasks.paths import PARAMS
 from tasks.yaml_files import read_yaml
 
@@ -58,9 +70,9 @@ class BaseModelParams(Section):
 
 
 class Benchmark(Section):
-    """One lm-eval task and what it is for: `target` must improve, `guard` must not get worse."""
+    """One lm-eval task, group or tag, and what it is for: `target` must improve, `guard` must not get worse."""
 
-    name: Name
+    name: BenchmarkName
     role: Literal["target", "guard", "report"]
     num_fewshot: int = Field(ge=0)
 
@@ -69,17 +81,24 @@ class EvaluateParams(Section):
     """How every model of the line is measured; base and candidate alike."""
 
     benchmarks: list[Benchmark] = Field(min_length=1)
+    include_path: list[str]
+    backend: Literal["auto", "hf", "vllm"]
     batch_size: int = Field(ge=1)
     max_length: int = Field(ge=8)
     apply_chat_template: bool
     limit: int | None = Field(ge=1)
     seed: Seed
 
+    @field_validator("include_path")
+    @classmethod
+    def _inside(cls, folders: list[str]) -> list[str]:
+        return [check_inside(folder) for folder in folders]
+
 
 class Rule(Section):
     """What one metric of one benchmark must show; None leaves that part of the rule out."""
 
-    benchmark: Name
+    benchmark: BenchmarkName
     metric: str
     filter_name: str
     min_value: float | None
