@@ -57,7 +57,7 @@ def test_what_can_work_beside_it_is_not(method: str, changes: dict[str, Any]) ->
     changed(method, changes)
 
 
-def with_benchmarks(roles: dict[str, str], **rules: dict[str, float | None]) -> Params:
+def with_benchmarks(roles: dict[str, str], **rules: dict[str, float]) -> Params:
     """The parameters with these benchmarks, and a rule for each name in `rules` that asks what stands there."""
     values = METHODS["lora"].params().model_dump(by_alias=True)
     values["evaluate"]["benchmarks"] = [{"name": name, "role": role, "num_fewshot": 0} for name, role in roles.items()]
@@ -89,9 +89,7 @@ def test_a_target_a_guard_and_a_benchmark_that_is_only_shown() -> None:
         ("guard", {"b": GAIN}, "'a' is a guard without a rule; give it one in gate.rules, or role `report`"),
     ],
 )
-def test_a_role_that_no_rule_keeps_is_refused(
-    role: str, rules: dict[str, dict[str, float | None]], message: str
-) -> None:
+def test_a_role_that_no_rule_keeps_is_refused(role: str, rules: dict[str, dict[str, float]], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         with_benchmarks({"a": role, "b": "report"}, **rules)
 
