@@ -57,6 +57,7 @@ EVALUATE_MERGED = Path("data/evaluate/merged")
 CHAMPION = Path("data/champion/champion.json")
 CHAMPION_MODEL = Path("data/champion/model.json")
 CHAMPION_ADAPTER = Path("data/champion/adapter")
+CHAMPION_BASE = Path("data/champion/base")
 
 GATE = Path("data/gate")
 VERDICT = GATE / "verdict.json"
