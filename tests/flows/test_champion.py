@@ -140,9 +140,7 @@ def test_what_stands_in_the_way_is_told_and_the_old_scores_stay(
         before = before.model_copy(update={"evaluation": changed})
         write_json(place.worktree / paths.CHAMPION, before)
     if trouble == "gone":
-        monkeypatch.setattr(
-            champion, "checkout", lambda *_: (_ for _ in ()).throw(champion.NotApproved("not in the cache"))
-        )
+        monkeypatch.setattr(champion, "checkout", not_in_the_cache)
     assert not bring_up_to_date(place, 60)
     reason = {"failed": "out of memory", "other_bytes": "released was 000000000000", "gone": "not in the cache"}[
         trouble
