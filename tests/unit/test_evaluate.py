@@ -1,5 +1,6 @@
 """The harness over both benchmarks of this project, with a model that knows nothing."""
 
+import gzip
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -160,6 +161,18 @@ def test_a_damaged_result_is_measured_again(
     assert "a kept result is not used and will be measured again" in capsys.readouterr().out
     assert loads == ["base", "base"]
     assert kept.read_bytes() == whole
+
+
+@pytest.mark.usefixtures("workspace")
+def test_an_altered_result_is_measured_again(loads: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    first = evaluate.evaluate("base", settings("choice"))
+    (kept,) = (paths.state_folder() / EVALUATIONS).iterdir()
+    text = gzip.decompress(kept.read_bytes()).decode()
+    assert '"value":' in text
+    kept.write_bytes(gzip.compress(text.replace('"value":', '"value":1', 1).encode()))
+    assert evaluate.evaluate("base", settings("choice")) == first
+    assert "its content is not what was written" in capsys.readouterr().out
+    assert loads == ["base", "base"]
 
 
 @pytest.mark.parametrize(

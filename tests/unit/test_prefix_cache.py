@@ -30,6 +30,22 @@ def test_tokens_are_those_of_transformers(contexts: list[list[int]]) -> None:
     assert [context + answer for context, answer in zip(contexts, found, strict=True)] == expected
 
 
+def test_a_token_keeps_its_position_however_much_padding_stands_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, places = make_model().eval(), list[Any]()
+    forward = model.forward
+
+    def noted(**named: Any) -> Any:
+        places.append(named.get("position_ids"))
+        return forward(**named)
+
+    monkeypatch.setattr(model, "forward", noted)
+    generate_greedily(model, CONTEXTS, 2, lambda _: False)
+    beginning, rest, following = places
+    assert beginning is None
+    assert [row[-1] for row in rest.tolist()] == [len(context) - 1 for context in CONTEXTS]
+    assert following.tolist() == [[len(context)] for context in CONTEXTS]
+
+
 def test_an_answer_that_has_ended_leaves_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     model, rows = make_model().eval(), list[int]()
     forward = model.forward
