@@ -130,8 +130,13 @@ class Contest:
         if self.params.quantization is None:
             return folder
         if not quantised.exists():
-            settings = build_quantization_config(self.params.quantization, resolve_dtype(self.params.compute.dtype))
-            model = AutoModelForCausalLM.from_pretrained(folder, quantization_config=settings, device_map={"": "cpu"})
+            dtype = resolve_dtype(self.params.compute.dtype)
+            settings = build_quantization_config(self.params.quantization, dtype)
+            model = (
+                AutoModelForCausalLM.from_pretrained(  # in the type that it is computed in: constants are saved in it
+                    folder, quantization_config=settings, dtype=dtype, device_map={"": "cpu"}
+                )
+            )
             model.save_pretrained(quantised)
             load_tokenizer(folder).save_pretrained(quantised)
         return quantised

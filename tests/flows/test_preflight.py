@@ -12,16 +12,11 @@ from flows.preflight import check_input, check_machine
 from tasks.digests import digest_text
 from tasks.errors import BaseInvalid, ParamsInvalid, SourceInvalid
 from tasks.yaml_files import read_yaml
-from tests.flows.tiny_line import ROOT
 
 
 @pytest.fixture
 def root(short_line: Path) -> Path:
-    """A line with the definitions of this project's benchmarks."""
-    for name in ("ticket_routing", "general_knowledge"):
-        definition = Path("tasks/evals", name, f"{name}.yaml")
-        (short_line / definition).parent.mkdir(parents=True)
-        (short_line / definition).write_bytes((ROOT / definition).read_bytes())
+    """A line of this test's own, with the definitions of this project's benchmarks."""
     return short_line
 
 

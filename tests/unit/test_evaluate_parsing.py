@@ -82,10 +82,16 @@ def test_scores_are_kept_item_by_item_in_item_order() -> None:
     assert score.stderr == pytest.approx(1 / 3)
 
 
-@pytest.mark.parametrize("figure", ["N/A", float("nan"), None])
+@pytest.mark.parametrize("figure", ["N/A", math.nan, math.inf, None])
 def test_what_is_no_finite_number_is_no_evidence(figure: object) -> None:
     with pytest.raises(EvidenceMissing, match="planets item 0: acc is"):
         parse_scores("planets", results(chosen(0, (0.0, 0.0), figure)))
+
+
+@pytest.mark.parametrize(("outcome", "value"), [(True, 1.0), (False, 0.0)])
+def test_an_outcome_that_is_true_or_false_is_one_or_zero(outcome: bool, value: float) -> None:
+    (score,) = parse_scores("planets", results(chosen(0, (0.0, 0.0), outcome), figure=value))
+    assert score.per_sample == (value,)
 
 
 def test_a_benchmark_without_samples_is_no_evidence() -> None:
