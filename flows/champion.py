@@ -33,12 +33,13 @@ def bring_up_to_date(place: RunPlace, timeout_seconds: float) -> bool:
     What stands in the way is told, and the gate refuses: without the champion's scores there is nothing to compare.
     """
     champion = read_json(place.worktree / paths.CHAMPION, Champion)
-    candidate = read_json(place.worktree / paths.EVALUATE_CANDIDATE / paths.EVALUATION, Evaluation)
-    shown = display.current()
+    measured, shown = place.worktree / paths.EVALUATE_CANDIDATE / paths.EVALUATION, display.current()
     if champion.evaluation is None:
         shown.note("no release holds production, so the candidate is compared with the base alone")
         return False
-    changed = outdated(champion.evaluation, candidate)
+    if not measured.is_file():
+        return False  # the gate says so
+    changed = outdated(champion.evaluation, read_json(measured, Evaluation))
     if not changed:
         return False
     shown.note(f"{champion.release} was measured otherwise on {', '.join(changed)}: it is evaluated again")
