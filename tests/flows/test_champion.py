@@ -2,16 +2,16 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from flows import champion, display
+from flows import champion, display, registry
 from flows.champion import bring_up_to_date, outdated
 from flows.git import git, show_file
-from flows.registry import champion as holder
 from flows.workspace import RunPlace, at_commit
 from tasks import paths
 from tasks.digests import digest_path
@@ -20,7 +20,7 @@ from tasks.files import read_json, write_json
 from tasks.records import Champion, ChampionModel, Evaluation
 from tests.flows.test_retrain import FIRST, SECOND, go
 from tests.flows.tiny_line import evaluation
-from tests.flows.tiny_repo import commit
+from tests.flows.tiny_repo import commit, run
 
 pytestmark = pytest.mark.usefixtures("prefect_server", "plain_git")
 
@@ -70,7 +70,7 @@ def released(tmp_path_factory: pytest.TempPathFactory, lines: Callable[[str], Pa
 def place(released: Path, tmp_path: Path) -> Iterator[RunPlace]:
     """A run of that line as it stands before the gate."""
     with at_commit(released, "HEAD") as worktree:
-        record, _ = holder(released, "support-router", "production")
+        record, _ = registry.champion(released, "support-router", "production")
         write_json(worktree / paths.CHAMPION, record)
         for stage in ("base", "evaluate_candidate"):
             shutil.copytree(worktree / "made" / stage / "files", worktree, dirs_exist_ok=True)
@@ -88,6 +88,20 @@ def test_a_run_evaluates_the_champion_again_and_the_gate_compares_with_that(
     assert [model.base.name for model in given] == ["made/up"]
     assert given[0].quantization is not None
     assert "data/champion/adapter" not in git(released, "ls-tree", "-r", "--name-only", f"run/{SECOND}")
+
+
+def test_the_gate_looks_again_where_nothing_but_the_champions_scores_moved(
+    released: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "repo"
+    shutil.copytree(released, root, symlinks=True)
+    registry.write_champion(root, registry.champion(root, "support-router", "production")[0])
+    run(root, sys.executable, "-m", "dvc", "repro", "--quiet")
+    commit(root, "all that a run would compute, with the champion as it was released")
+    stand_in(monkeypatch)
+    _, record = go(root, "20260102-050607-cccc")
+    ended = {stage.name: stage.outcome for stage in record.stages}
+    assert (ended["evaluate_candidate"], ended["gate"]) == ("unchanged", "executed")
 
 
 def test_it_is_told(place: RunPlace, monkeypatch: pytest.MonkeyPatch) -> None:
