@@ -1,20 +1,18 @@
 """What can be known before anything is started: parameters, sources, metrics, the base's folder, a token to publish."""
 
-import re
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
+from flows.benchmarks import misplaced_folders, unknown_benchmarks, unknown_metrics
 from flows.git import git
 from flows.machine import has_cuda
 from flows.reproduce import read_stages, stages_up_to
 from tasks.digests import digest_file
 from tasks.errors import BaseInvalid, ParamsInvalid, SourceInvalid
 from tasks.params import HubOrigin, Params, PathOrigin, load_params
-from tasks.params_checks import impossible_without_cuda
-from tasks.paths import EVALS, PARAMS
-
-METRIC = re.compile(r"^ *-? *metric: *([\w@.-]+)", re.MULTILINE)
-"""A metric in a benchmark's file; as text, because its tags (`!function`) are for lm-eval alone to resolve."""
+from tasks.params_checks import impossible_with_vllm, impossible_without_cuda
+from tasks.paths import PARAMS
 
 
 def check_input(root: Path, *, release: bool, until: str | None = None, params_file: Path | None = None) -> Params:
@@ -27,7 +25,8 @@ def check_input(root: Path, *, release: bool, until: str | None = None, params_f
         params_file: the file that stands for params.yaml; messages name it.
 
     Raises:
-        ParamsInvalid: the file is wrong, or a rule names a metric that its benchmark does not have.
+        ParamsInvalid: the file is wrong, a benchmark or its folder is unknown, or a rule names a metric that its
+            benchmark does not have.
         SourceInvalid: a source file is missing, not the pinned one, or git does not know it.
         BaseInvalid: the folder of the base model is missing.
         PublishFailed: publishing to the Hub needs a token.
@@ -39,8 +38,12 @@ def check_input(root: Path, *, release: bool, until: str | None = None, params_f
     _stop(SourceInvalid, f"{shown} sources", _missing_sources(root, params), "put it there, or mend the path")
     _stop(SourceInvalid, f"{shown} sources", _other_bytes(params), "pin these bytes, or put the pinned ones there")
     _stop(SourceInvalid, "a run takes what git tracks", _untracked_sources(root, params), "`git add` it and run again")
+    if reached is None or "benchmark_items" in reached:
+        where = f"{shown} evaluate"
+        _stop(ParamsInvalid, f"{where}.include_path", misplaced_folders(root, params), "then run again")
+        _stop(ParamsInvalid, f"{where}.benchmarks", unknown_benchmarks(root, params), "mend the name")
     if reached is None or "gate" in reached:
-        _stop(ParamsInvalid, f"{shown} gate.rules", _unknown_metrics(root, params), "mend the rule")
+        _stop(ParamsInvalid, f"{shown} gate.rules", unknown_metrics(root, params), "mend the rule")
     origin = params.base_model.origin
     needs_base = reached is None or "base" in reached
     if needs_base and isinstance(origin, PathOrigin) and not Path(origin.path).is_dir():
@@ -58,7 +61,7 @@ def check_machine(root: Path, params: Params, *, until: str | None = None, param
     A CUDA device is looked for without torch (`flows.machine`); the stage `train` asks torch itself.
 
     Raises:
-        ParamsInvalid: with each value that needs a CUDA device, and what to write instead.
+        ParamsInvalid: with each value that needs a CUDA device, or that vLLM cannot load, and what to write instead.
         BaseInvalid: the revision is the zeros of the profiles.
         StageUnknown: dvc.yaml has no stage `until`.
     """
@@ -70,9 +73,18 @@ def check_machine(root: Path, params: Params, *, until: str | None = None, param
             f"started\nwrite the commit of {origin.repo_id} that you want"
         )
     reached = None if until is None else {stage.name for stage in stages_up_to(read_stages(root), until)}
+    if (reached is None or "evaluate_base" in reached) and _takes_vllm(params):
+        where = f"{shown}: vLLM is installed and would be used"
+        _stop(ParamsInvalid, where, impossible_with_vllm(params), "change this, or uninstall vLLM")
     if (reached is None or "train" in reached) and not has_cuda():
         where = f"{shown}: this machine has no CUDA device"
         _stop(ParamsInvalid, where, impossible_without_cuda(params), "change this, or run where there is a GPU")
+
+
+def _takes_vllm(params: Params) -> bool:
+    """Whether the stage `evaluate` will choose vLLM by itself; an explicit choice was checked with the parameters."""
+    is_free = params.evaluate.backend == "auto" and params.quantization is None
+    return is_free and has_cuda() and find_spec("vllm") is not None
 
 
 def _stop(kind: type[Exception], where: str, problems: Iterator[str], next_move: str) -> None:
@@ -117,12 +129,3 @@ def _untracked_sources(root: Path, params: Params) -> Iterator[str]:
             for name in listed.split("\0"):
                 if name.endswith(tuple(READERS)):
                     yield f"source {source.name}: {name}: git does not know it"
-
-
-def _unknown_metrics(root: Path, params: Params) -> Iterator[str]:
-    for index, rule in enumerate(params.gate.rules):
-        definition = root / EVALS / rule.benchmark / f"{rule.benchmark}.yaml"
-        if definition.is_file():
-            known = METRIC.findall(definition.read_text(encoding="utf-8"))
-            if rule.metric not in known:
-                yield f"rule {index + 1}: {rule.benchmark} has no metric {rule.metric!r}; it has {', '.join(known)}"

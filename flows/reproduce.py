@@ -296,9 +296,15 @@ def child_environment(extra: dict[str, str]) -> dict[str, str]:
     return environment
 
 
-def checkout(root: Path) -> None:
-    """Put the outputs that dvc.lock names and the cache has into the workspace."""
-    _dvc(root, "checkout", "--force", "--allow-missing", "--quiet")
+def checkout(root: Path, *wanted: Path) -> None:
+    """Put the outputs that dvc.lock names and the cache has into the workspace; those `wanted`, fetched where needed.
+
+    Raises:
+        WorkspaceInvalid: one of `wanted` is neither in the cache nor in a remote.
+    """
+    _dvc(root, "checkout", "--force", "--allow-missing", "--quiet", *map(str, wanted))
+    if missing := [str(out) for out in wanted if not (root / out).exists()]:
+        _dvc(root, "pull", "--force", "--quiet", *missing)
 
 
 def why_stale(root: Path) -> dict[str, list[str]]:

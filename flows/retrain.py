@@ -16,6 +16,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from flows import display, record, registry, workspace
+from flows.champion import bring_up_to_date
 from flows.evidence import data_docs
 from flows.record import Progress
 from flows.release import identical_release, register_and_promote, release_flow
@@ -161,6 +162,8 @@ def run_line(place: RunPlace, params: Params, progress: Progress, *, release: bo
         stages = stages_up_to(stages, progress.until)
     stale, moved = set(why_stale(place.worktree)), list[str]()
     for stage in stages:
+        if stage.name == LAST_BEFORE_RELEASE and bring_up_to_date(place, params.run.stage_timeout_seconds):
+            moved.append(str(paths.CHAMPION))
         is_current = stage.name not in stale and not stage.deps_among(moved)
         run_stage(place, stage, params.run, progress, is_current=is_current)
         if progress.stages[-1].outcome in MOVED:

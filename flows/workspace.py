@@ -129,10 +129,17 @@ def open_place(root: Path, run_id: str, params: str | None = None) -> RunPlace:
 def preview(root: Path, params: str | None = None) -> Iterator[Path]:
     """A worktree as a run would start in, for as long as the caller looks at it; no branch, no record."""
     start, _ = snapshot(root, "preview", params)
+    with at_commit(root, start) as worktree:
+        yield worktree
+
+
+@contextmanager
+def at_commit(root: Path, commit: str) -> Iterator[Path]:
+    """A worktree of `commit`, for as long as the caller looks at it."""
     (root / STATE).mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="plan-", dir=root / STATE) as folder:
+    with tempfile.TemporaryDirectory(prefix="look-", dir=root / STATE) as folder:
         worktree = Path(folder) / "worktree"
-        git(root, "worktree", "add", "--quiet", "--detach", str(worktree), start)
+        git(root, "worktree", "add", "--quiet", "--detach", str(worktree), commit)
         try:
             share_cache(root, worktree)
             yield worktree

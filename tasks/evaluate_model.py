@@ -1,4 +1,8 @@
-"""lm-eval's Hugging Face model as the line uses it: plain progress lines, and no context computed twice."""
+"""lm-eval's Hugging Face model as the line uses it: plain progress lines, and no text computed twice.
+
+What is scored is the same as in lm-eval's own code, in other batches: sums in another order move a log-likelihood in
+its last digits, so that answers, not bits, are equal. All models of the line are measured by this one class.
+"""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -6,10 +10,19 @@ from typing import Any
 
 import torch
 from lm_eval.models.huggingface import HFLM
-from torch.nn.utils.rnn import pad_sequence
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
+from tasks.prefix_cache import common_prefix, generate_greedily, padded, read_once
+
 REPORT_EVERY_SECONDS = 5.0
+MIN_SHARED_TOKENS = 8
+"""A single question goes through the cache too when all contexts begin with as many tokens or more."""
+PLAIN_GENERATION = {
+    *("_from_model_config", "bos_token_id", "eos_token_id", "pad_token_id", "transformers_version", "use_cache"),
+    *("do_sample", "temperature", "top_k", "top_p", "min_p", "typical_p", "max_length", "max_new_tokens"),
+    *("output_attentions", "output_hidden_states", "return_dict_in_generate"),
+}
+"""Settings of a model's generation_config.json that leave greedy decoding what it is."""
 
 Encoded = tuple[tuple[str, str], list[int], list[int]]
 """lm-eval's tokenised request: the texts of context and continuation, and the tokens of each."""
@@ -22,7 +35,9 @@ Group = list[tuple[int, Encoded]]
 class HarnessModel(HFLM):  # type: ignore[misc]  # lm-eval is not typed
     """lm-eval's Hugging Face model, with plain progress lines instead of bars.
 
-    The choices of a question share its text: that is computed once, and the choices continue from its cache.
+    The choices of a question share its text, and the questions of a benchmark begin alike (system prompt, examples):
+    each is computed once, and what follows continues from its cache. Of generated answers those that have ended leave
+    the batch.
     """
 
     done = 0
@@ -52,27 +67,28 @@ class HarnessModel(HFLM):  # type: ignore[misc]  # lm-eval is not typed
         return [answers[place] for place in range(len(requests))]
 
     def _continues_from_cache(self) -> bool:
-        """Whether the model keeps plain keys and values, one row for each sequence."""
+        """Whether the model keeps plain keys and values, one row for each sequence, and none of an adapter's own."""
         plain = DynamicCache(config=self.model.config)
-        return self.backend == "causal" and all(type(layer) is DynamicLayer for layer in plain.layers)
+        adapter = getattr(self.model, "active_peft_config", None)
+        has_own = adapter is not None and adapter.is_prompt_learning
+        return self.backend == "causal" and not has_own and all(type(layer) is DynamicLayer for layer in plain.layers)
 
     def _shared_contexts(self, requests: list[Encoded]) -> Iterator[Group]:
-        """Groups of two requests or more with one context, the longest context first."""
+        """Groups of requests with one context, the longest context first; of one request, when all begin alike."""
         groups: dict[tuple[int, ...], Group] = {}
         for place, request in enumerate(requests):
             _, context, continuation = request
             if len(context) > 1 and len(context) + len(continuation) <= self.max_length:
                 groups.setdefault(tuple(context), []).append((place, request))
+        fewest = 1 if common_prefix(list(groups)) >= MIN_SHARED_TOKENS else 2
         yield from sorted(
-            (group for group in groups.values() if len(group) > 1), key=lambda group: -len(group[0][1][1])
+            (group for group in groups.values() if len(group) >= fewest), key=lambda group: -len(group[0][1][1])
         )
 
     @torch.no_grad()
     def _answer_groups(self, groups: list[Group]) -> dict[int, Answer]:
-        """The contexts without their last token in one pass, then that token and every continuation in a second one."""
-        contexts = [torch.tensor(group[0][1][1][:-1]) for group in groups]
-        ids, mask = padded(contexts, self.device)
-        cache = self.model(input_ids=ids, attention_mask=mask, use_cache=True, logits_to_keep=1).past_key_values
+        """The contexts without their last token, then that token and every continuation from their cache."""
+        cache, mask = read_once(self.model, [group[0][1][1][:-1] for group in groups])
         members = [(row, place, request) for row, group in enumerate(groups) for place, request in group]
         rows = torch.tensor([row for row, _, _ in members], device=self.device)
         cache.batch_select_indices(rows)
@@ -100,10 +116,38 @@ class HarnessModel(HFLM):  # type: ignore[misc]  # lm-eval is not typed
         self._advance(len(inps))
         return answer
 
-    def _model_generate(self, context: torch.Tensor, *rest: Any, **options: Any) -> Any:
-        answer = super()._model_generate(context, *rest, **options)
+    def _model_generate(self, context: torch.Tensor, max_length: int, stop: list[str], **options: Any) -> Any:
+        """The contexts with what follows them; greedy decoding is ours, every other kind transformers' own."""
+        if self._is_plain_greedy(options):
+            answer = self._generate_greedily(context, options["attention_mask"], max_length - context.shape[1], stop)
+        else:
+            answer = super()._model_generate(context, max_length, stop, **options)
         self._advance(len(context))
         return answer
+
+    def _is_plain_greedy(self, options: dict[str, Any]) -> bool:
+        """Whether the likeliest token is taken, with nothing in the benchmark or the model that changes likelihoods."""
+        config = self.model.generation_config.to_diff_dict()
+        is_asked = set(options) == {"attention_mask", *(set(options) & {"do_sample", "temperature"})}
+        is_greedy = not options.get("do_sample") and not options.get("temperature")
+        return is_asked and is_greedy and set(config) <= PLAIN_GENERATION and self._continues_from_cache()
+
+    def _generate_greedily(
+        self, context: torch.Tensor, mask: torch.Tensor, max_tokens: int, stop: list[str]
+    ) -> torch.Tensor:
+        end = self.model.generation_config.eos_token_id
+        ends = frozenset(end if isinstance(end, list) else [] if end is None else [end])
+
+        def has_ended(tokens: list[int]) -> bool:
+            texts = [self.tokenizer.decode(tokens, skip_special_tokens=skip) for skip in (True, False)]
+            return tokens[-1] in ends or any(word and word in text for word in stop for text in texts)
+
+        contexts = [row[kept.bool()].tolist() for row, kept in zip(context, mask, strict=True)]
+        found = [torch.tensor(tokens) for tokens in generate_greedily(self.model, contexts, max_tokens, has_ended)]
+        answers = torch.full((len(found), max(map(len, found))), self.tokenizer.pad_token_id, device=context.device)
+        for row, tokens in zip(answers, found, strict=True):
+            row[: len(tokens)] = tokens
+        return torch.cat([context, answers], dim=1)
 
     def _begin(self, total: int) -> None:
         self.done, self.total = 0, total
@@ -118,12 +162,6 @@ class HarnessModel(HFLM):  # type: ignore[misc]  # lm-eval is not typed
         rate = self.done / max(now - self.started, 1e-6)
         left = max(self.total - self.done, 0) / rate
         print(f"evaluate: {self.done}/{self.total} requests  {rate:.1f}/s  {left:.0f} s left", flush=True)
-
-
-def padded(sequences: list[torch.Tensor], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """The sequences as one tensor, padded on the right, and its attention mask: two of shape (sequences, longest)."""
-    mask = pad_sequence([torch.ones_like(sequence) for sequence in sequences], batch_first=True)
-    return pad_sequence(sequences, batch_first=True).to(device), mask.to(device)
 
 
 def in_batches(groups: list[Group], size: int) -> Iterator[list[Group]]:

@@ -15,7 +15,19 @@ from tasks.params_data import CleanParams, DedupParams, EngineParams, IngestPara
 from tasks.params_gate import GateParams
 from tasks.params_problems import describe_problems
 from tasks.params_train import AdapterParams, ComputeParams, LoraParams, QuantizationParams, TrainParams
-from tasks.params_types import Commit, Name, RepoId, Seconds, Section, Seed, Sha256, Share, check_absolute, check_inside
+from tasks.params_types import (
+    BenchmarkName,
+    Commit,
+    Name,
+    RepoId,
+    Seconds,
+    Section,
+    Seed,
+    Sha256,
+    Share,
+    check_absolute,
+    check_inside,
+)
 from tasks.paths import PARAMS
 from tasks.yaml_files import read_yaml
 
@@ -59,9 +71,9 @@ class BaseModelParams(Section):
 
 
 class Benchmark(Section):
-    """One lm-eval task and what it is for: `target` must improve, `guard` must not get worse."""
+    """One lm-eval task, group or tag, and what it is for: `target` must improve, `guard` must not get worse."""
 
-    name: Name
+    name: BenchmarkName
     role: Literal["target", "guard", "report"]
     num_fewshot: int = Field(ge=0)
 
@@ -70,11 +82,18 @@ class EvaluateParams(Section):
     """How every model of the line is measured; base and candidate alike."""
 
     benchmarks: list[Benchmark] = Field(min_length=1)
+    include_path: list[str]
+    backend: Literal["auto", "hf", "vllm"]
     batch_size: int = Field(ge=1)
     max_length: int = Field(ge=8)
     apply_chat_template: bool
     limit: int | None = Field(ge=1)
     seed: Seed
+
+    @field_validator("include_path")
+    @classmethod
+    def _inside(cls, folders: list[str]) -> list[str]:
+        return [check_inside(folder) for folder in folders]
 
 
 class MergeParams(Section):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from tasks.params_train import Ia3, PrefixTuning
 
 if TYPE_CHECKING:
-    from tasks.params import Params
+    from tasks.params import Benchmark, Params
+    from tasks.params_gate import Rule
+    from tasks.params_train import QuantizationParams
 
 USUAL_R = (4, 64)
 USUAL_ALPHA_OVER_R = (1, 2)
@@ -28,6 +30,8 @@ def contradictions(params: Params) -> Iterator[str]:
     yield from _of_training(params)
     if params.compute.sharding == "fsdp":
         yield from _of_fsdp(params)
+    if params.evaluate.backend == "vllm":
+        yield from impossible_with_vllm(params)
 
 
 def _of_data(params: Params) -> Iterator[str]:
@@ -49,14 +53,17 @@ def _of_data(params: Params) -> Iterator[str]:
 
 
 def _of_the_gate(params: Params) -> Iterator[str]:
-    measured = {benchmark.name for benchmark in params.evaluate.benchmarks}
+    names = [benchmark.name for benchmark in params.evaluate.benchmarks]
+    measured = set(names)
+    for name in sorted(name for name in measured if names.count(name) > 1):
+        yield f"evaluate.benchmarks: {name!r} is named more than once; write it once"
     for rule in params.gate.rules:
         if rule.benchmark not in measured:
             yield f"gate.rules: {rule.benchmark!r} is not in evaluate.benchmarks ({', '.join(sorted(measured))})"
-    ruled = {rule.benchmark for rule in params.gate.rules}
     for benchmark in params.evaluate.benchmarks:
-        if benchmark.role != "report" and benchmark.name not in ruled:
-            yield f"gate.rules: {benchmark.name!r} is a {benchmark.role} without a rule; give it one, or role `report`"
+        yield from _without_its_rule(
+            benchmark, [rule for rule in params.gate.rules if rule.benchmark == benchmark.name]
+        )
     for bound in params.gate.measured:
         let_through = params.validate_.max_pii_share
         if bound.figure == "pii_share" and bound.max is not None and bound.max < let_through:
@@ -64,6 +71,17 @@ def _of_the_gate(params: Params) -> Iterator[str]:
                 f"gate.measured: pii_share at most {bound.max:g} is below validate.max_pii_share ({let_through:g}): "
                 "data that may be trained on would be refused after it; write the same in both"
             )
+
+
+def _without_its_rule(benchmark: Benchmark, rules: Sequence[Rule]) -> Iterator[str]:
+    """A role is a promise that a rule keeps: a target gains, a guard loses no more than so much."""
+    name = f"evaluate.benchmarks: {benchmark.name!r}"
+    if benchmark.role != "report" and not rules:
+        yield f"{name} is a {benchmark.role} without a rule; give it one in gate.rules, or role `report`"
+    elif benchmark.role == "target" and all(rule.min_gain_over_base is None for rule in rules):
+        yield f"{name} is a target, and no rule asks it to improve; give one min_gain_over_base, or role `report`"
+    elif benchmark.role == "guard" and all(rule.max_loss_from_base is None for rule in rules):
+        yield f"{name} is a guard, and no rule limits its loss; give one max_loss_from_base, or role `report`"
 
 
 def _of_the_method(params: Params) -> Iterator[str]:
@@ -166,6 +184,25 @@ def impossible_without_cuda(params: Params) -> Iterator[str]:
         yield "quantization.bnb_4bit_quant_storage: types besides uint8 are for FSDP on GPUs; without CUDA take uint8"
     if params.compute.sharding == "fsdp":
         yield "compute.sharding: fsdp splits the model over GPUs; without CUDA take none"
+
+
+def impossible_with_vllm(params: Params) -> Iterator[str]:
+    """What vLLM cannot load, with what to write instead."""
+    problems = list(unknown_to_vllm(params.quantization))
+    if params.train.method == "adapter":
+        problems.append("of PEFT's adapters it loads LoRA alone")
+    if params.lora is not None and params.lora.use_dora:
+        problems.append("it does not load DoRA")
+    if params.lora is not None and params.lora.bias != "none":
+        problems.append(f"it does not load adapters with lora.bias {params.lora.bias}")
+    for problem in problems:
+        yield f"evaluate.backend ({params.evaluate.backend}): vLLM cannot take this model: {problem}; write hf"
+
+
+def unknown_to_vllm(quantization: QuantizationParams | None) -> Iterator[str]:
+    """What vLLM does not do with a base."""
+    if quantization is not None:
+        yield "it quantises to 4 bits by settings of its own: the scores would be of other weights than were trained on"
 
 
 def outside_usual_ranges(params: Params) -> Iterator[str]:

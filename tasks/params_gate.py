@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from tasks.params_types import Name, Section, Seed
+from tasks.params_types import BenchmarkName, Section, Seed
 
 Figure = Literal[
     "adapter_bytes", "eval_loss", "final_loss", "pii_share", "seen_items_share", "trainable_share", "train_tokens"
@@ -19,7 +19,7 @@ class Rule(Section):
     `min_value` is the greatest value that is allowed, and gains and losses are turned round.
     """
 
-    benchmark: Name
+    benchmark: BenchmarkName
     metric: str
     filter_name: str
     range: Annotated[list[float], Field(min_length=2, max_length=2)]

@@ -12,6 +12,7 @@ REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 Name = Annotated[str, Field(pattern=rf"^{NAME.pattern}$")]
+BenchmarkName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.:+()-]{0,127}$")]
 RepoId = Annotated[str, Field(pattern=rf"^{REPO_ID.pattern}$")]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]

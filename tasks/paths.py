@@ -1,5 +1,6 @@
 """Where the line's files lie, relative to the workspace root, in which every stage runs."""
 
+import os
 from pathlib import Path
 
 STATE = Path(".tunegate")
@@ -7,6 +8,12 @@ STATE_VARIABLE = "TUNEGATE_STATE"
 """Names the state folder of the user's workspace to a stage that runs in a worktree."""
 PACE_VARIABLE = "TUNEGATE_PACE"
 """Names the file outside the workspace that a training leaves its `records.Pace` in."""
+
+
+def state_folder() -> Path:
+    """Where what outlives a run is kept: a run happens in a worktree that is removed, so its flow names the place."""
+    return Path(os.environ.get(STATE_VARIABLE) or STATE)
+
 
 PARAMS = Path("params.yaml")
 SOURCES = Path("data/sources")
@@ -45,7 +52,12 @@ SUPERVISION = TRAIN / "supervision.json"
 EVALS = Path("tasks/evals")
 EVALUATE_BASE = Path("data/evaluate/base")
 EVALUATE_CANDIDATE = Path("data/evaluate/candidate")
+EVALUATE_CHAMPION = Path("data/evaluate/champion")
+EVALUATE_MERGED = Path("data/evaluate/merged")
 CHAMPION = Path("data/champion/champion.json")
+CHAMPION_MODEL = Path("data/champion/model.json")
+CHAMPION_ADAPTER = Path("data/champion/adapter")
+CHAMPION_BASE = Path("data/champion/base")
 
 GATE = Path("data/gate")
 VERDICT = GATE / "verdict.json"

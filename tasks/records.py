@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, FiniteFloat
 
+from tasks.params_train import QuantizationParams
+
 Partition = Literal["train", "validation", "test"]
 
 
@@ -291,7 +293,12 @@ class SupervisionAudit(Record):
 
 
 class Fingerprint(Record):
-    """The settings that move a score besides the weights; scores of different fingerprints are never compared."""
+    """The settings that move a score besides the weights; scores of different fingerprints are never compared.
+
+    `definition_digest` is of the task's YAML as lm-eval resolves it, with the code that it names; `data_digest` is of
+    the documents that are asked and, with examples, of those that these are drawn from; `engine` names the libraries
+    and the kind of device that computed. Records of before have neither of the last two, and match no new one.
+    """
 
     benchmark: str
     harness_version: str
@@ -303,10 +310,15 @@ class Fingerprint(Record):
     batch_size: int
     max_length: int
     seed: int
+    data_digest: str = ""
+    engine: str = ""
 
 
 class Score(Record):
-    """One metric of one benchmark, with its value for every item, in item order."""
+    """One metric of one benchmark, with its value for every item, in item order.
+
+    `value` is the mean of `per_sample`, or where `scale` is `log` (perplexities) e to the power of that mean.
+    """
 
     benchmark: str
     metric: str
@@ -316,11 +328,13 @@ class Score(Record):
     samples: int
     higher_is_better: bool
     per_sample: tuple[float, ...]
+    scale: Literal["mean", "log"] = "mean"
 
 
 class Evaluation(Record):
-    """All scores of one model."""
+    """All scores of one model; `weights_digest` is of all that makes its weights: base, adapter, quantisation."""
 
+    schema_version: Literal[1] = 1
     model: str
     weights_digest: str
     adapter_digest: str | None
@@ -340,14 +354,25 @@ class Evaluation(Record):
 
 
 class Sample(Record):
-    """One item of a benchmark as one model answered it."""
+    """One item of a benchmark as one model answered it; `metrics` are its parts of the scores, as in `per_sample`."""
 
+    schema_version: Literal[1] = 1
     benchmark: str
     item: int
     prompt: str
     target: str
     answer: str
     metrics: dict[str, float]
+
+
+class Measured(Record):
+    """What one model scored on one benchmark, as it is kept so that it is never measured again."""
+
+    schema_version: Literal[1] = 1
+    weights_digest: str
+    fingerprint: Fingerprint
+    scores: tuple[Score, ...]
+    samples: tuple[Sample, ...]
 
 
 class Champion(Record):
@@ -358,6 +383,14 @@ class Champion(Record):
     commit: str | None = None
     evaluation: Evaluation | None = None
     data: DataProfile | None = None
+
+
+class ChampionModel(Record):
+    """What the champion's weights are made of, so that they can be measured again: its own base and quantisation."""
+
+    base: BaseRecord
+    quantization: QuantizationParams | None
+    adapter_digest: str
 
 
 class Parity(Record):

@@ -17,10 +17,11 @@ import torch
 
 from tasks import paths
 from tasks.adapters import logits_of, save_trained
+from tasks.benchmark_tasks import load_tasks
 from tasks.digests import digest_path
 from tasks.entry import run_stage
 from tasks.errors import FileInvalid, MergeRefused, TrainingInvalid
-from tasks.evaluate import run_harness
+from tasks.evaluate import run_benchmark
 from tasks.evaluate_model import HarnessModel
 from tasks.files import read_json
 from tasks.merge import is_mergeable, merge_weights, write_model
@@ -107,7 +108,9 @@ def rehearse_answering(params: Params, folder: Path, saved: Path, scratch: Path)
             pretrained=candidate, tokenizer=tokenizer, batch_size=ITEMS, max_length=params.evaluate.max_length,
             trust_remote_code=False,
         )  # fmt: skip
-        run_harness(model, params.evaluate.model_copy(update={"limit": ITEMS}))
+        limited, tasks = params.evaluate.model_copy(update={"limit": ITEMS}), load_tasks(params.evaluate)
+        for benchmark in limited.benchmarks:
+            run_benchmark(model, benchmark, tasks[benchmark.name], limited)
     del candidate, model
     give_back_memory()
     if not is_mergeable(saved):

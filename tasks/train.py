@@ -39,7 +39,7 @@ from tasks.sharding import is_sharded
 from tasks.supervision import audit, print_audit, require_sound
 from tasks.tables import read_examples
 from tasks.trainer import AnswerTrainer, Rows, build_collator, build_trainer
-from tasks.trainer_checkpoints import BYTES_PER_WEIGHT, KEPT, Checkpoints, build_key, state_folder
+from tasks.trainer_checkpoints import BYTES_PER_WEIGHT, KEPT, Checkpoints, build_key
 from tasks.training_rows import build_rows
 from tasks.training_warnings import best_point, training_warnings
 from tasks.training_watch import history, trained_weights, write_curves
@@ -193,7 +193,7 @@ def find_checkpoints(params: Params, base: BaseRecord) -> Checkpoints:
     kind = torch.cuda.get_device_name(place) if place.type == "cuda" else torch.backends.cpu.get_cpu_capability()
     machine = f"{kind}, {dtype_name(dtype)}{f', {flash}' if flash else ''}, {torch.get_num_threads()} threads, "
     machine += f"{params.compute.num_processes} processes"
-    return Checkpoints(state_folder(), build_key(params, data, base.digest, machine))
+    return Checkpoints(paths.state_folder(), build_key(params, data, base.digest, machine))
 
 
 def stored_dtype(folder: Path) -> torch.dtype:

@@ -15,7 +15,6 @@ from tasks.digests import combine_digests, digest_file, digest_text, file_digest
 from tasks.errors import FileInvalid
 from tasks.files import read_json, write_json
 from tasks.params import Params
-from tasks.paths import STATE, STATE_VARIABLE
 from tasks.records import Record
 
 KEY, MANIFEST = "key.json", "manifest.json"
@@ -76,11 +75,6 @@ def build_key(params: Params, data: dict[str, str], base_digest: str, machine: s
         libraries=" ".join(f"{name}=={version(name)}" for name in LIBRARIES),
         machine=machine,
     )
-
-
-def state_folder() -> Path:
-    """Where what outlives a run is kept: a run happens in a worktree that is removed, so its flow names the place."""
-    return Path(os.environ.get(STATE_VARIABLE) or STATE)
 
 
 class Checkpoints:

@@ -10,7 +10,12 @@ OWNERS = {
     "trl": {"tasks/trainer.py"},
     "datasets": {"tasks/trainer.py", "tasks/training_rows.py"},
     "peft": {"tasks/adapters.py", "tasks/models.py", "tasks/trainer.py"},
-    "lm_eval": {"tasks/benchmark_items.py", "tasks/evaluate.py", "tasks/evaluate_model.py"},
+    "lm_eval": {
+        "tasks/benchmark_tasks.py",
+        "tasks/evaluate.py",
+        "tasks/evaluate_model.py",
+        "tasks/evaluate_vllm.py",
+    },
     "great_expectations": {"tasks/validation_run.py"},
     "daft": {"tasks/lsh.py"},
     "model2vec": {"tasks/semantic.py"},

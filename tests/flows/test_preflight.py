@@ -1,24 +1,22 @@
 """What is refused before anything starts."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from flows import workspace
+from flows import preflight, workspace
 from flows.git import git
-from flows.preflight import check_input
+from flows.preflight import check_input, check_machine
 from tasks.digests import digest_text
 from tasks.errors import BaseInvalid, ParamsInvalid, SourceInvalid
-from tests.flows.tiny_line import ROOT
+from tasks.yaml_files import read_yaml
 
 
 @pytest.fixture
 def root(short_line: Path) -> Path:
-    """A line with the definitions of this project's benchmarks."""
-    for name in ("ticket_routing", "general_knowledge"):
-        definition = Path("tasks/evals", name, f"{name}.yaml")
-        (short_line / definition).parent.mkdir(parents=True)
-        (short_line / definition).write_bytes((ROOT / definition).read_bytes())
+    """A line of this test's own, with the definitions of this project's benchmarks."""
     return short_line
 
 
@@ -52,6 +50,78 @@ def test_a_metric_that_the_benchmark_does_not_have_is_named_with_those_it_has(ro
 def test_a_benchmark_of_lm_evals_own_is_left_to_lm_eval(root: Path) -> None:
     edit(root, "general_knowledge", "arc_easy")
     check_input(root, release=True)
+
+
+@pytest.mark.parametrize(("name", "near"), [("arc_easi", "arc_easy"), ("general_knowlege", "general_knowledge")])
+def test_a_benchmark_that_nobody_defines_is_named_with_what_looks_like_it(root: Path, name: str, near: str) -> None:
+    text = (root / "params.yaml").read_text(encoding="utf-8")
+    (root / "params.yaml").write_text(text.replace("general_knowledge", name), encoding="utf-8")
+    with pytest.raises(ParamsInvalid, match=rf"evaluate\.benchmarks: nothing was started\n  {name}: .*{near}"):
+        check_input(root, release=True)
+    check_input(root, release=True, until="ingest")
+
+
+def include(root: Path, folder: str = "mine") -> None:
+    edit(root, "include_path: []", f"include_path: [{folder}]")
+
+
+def add_own(root: Path, *, known: bool, dependent: bool) -> None:
+    """A folder of the user's with one benchmark, known to git, and to DVC, or not."""
+    include(root)
+    (root / "mine").mkdir()
+    (root / "mine/own.yaml").write_text("task: own\nmetric_list:\n  - metric: acc\n", encoding="utf-8")
+    if known:
+        git(root, "add", "mine")
+    declared: dict[str, Any] = read_yaml(root / "dvc.yaml").value
+    deps = ["params.yaml", *(["mine"] if dependent else [])]
+    declared["stages"]["benchmark_items"] = {"cmd": "python -V", "deps": deps}
+    (root / "dvc.yaml").write_text(json.dumps(declared), encoding="utf-8")
+
+
+def test_a_folder_that_is_not_there_is_named(root: Path) -> None:
+    include(root)
+    with pytest.raises(ParamsInvalid, match=r"evaluate\.include_path: nothing was started\n  mine: no such folder"):
+        check_input(root, release=True)
+
+
+def test_a_folder_that_git_does_not_know_is_refused(root: Path) -> None:
+    add_own(root, known=False, dependent=True)
+    with pytest.raises(ParamsInvalid, match=r"mine/own\.yaml: git does not know it"):
+        check_input(root, release=True)
+
+
+def test_a_folder_whose_changes_dvc_would_not_notice_is_refused_with_what_to_write(root: Path) -> None:
+    add_own(root, known=True, dependent=False)
+    with pytest.raises(ParamsInvalid, match=r"mine: .* write `- mine` under deps of benchmark_items in"):
+        check_input(root, release=True)
+
+
+def test_a_benchmark_of_a_folder_of_the_users_is_known_with_its_metrics(root: Path) -> None:
+    add_own(root, known=True, dependent=True)
+    text = (root / "params.yaml").read_text(encoding="utf-8")
+    (root / "params.yaml").write_text(text.replace("general_knowledge", "own"), encoding="utf-8")
+    check_input(root, release=True)
+    edit(root, "metric: acc\n", "metric: acc_norm\n")
+    with pytest.raises(ParamsInvalid, match="rule 2: own has no metric 'acc_norm'; it has acc"):
+        check_input(root, release=True)
+
+
+def test_a_folder_outside_the_workspace_is_refused(root: Path) -> None:
+    include(root, "../mine")
+    with pytest.raises(ParamsInvalid, match=r"evaluate\.include_path: must be a path inside the workspace"):
+        check_input(root, release=True)
+
+
+def test_vllm_is_not_taken_silently_for_what_it_cannot_load(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    params = check_input(root, release=True)
+    assert params.lora is not None
+    dora = params.lora.model_copy(update={"use_dora": True})
+    params = params.model_copy(update={"lora": dora, "quantization": None})
+    monkeypatch.setattr(preflight, "has_cuda", lambda: True)
+    check_machine(root, params)
+    monkeypatch.setattr(preflight, "find_spec", lambda _: object())
+    with pytest.raises(ParamsInvalid, match="vLLM cannot take this model: it does not load DoRA; write hf"):
+        check_machine(root, params)
 
 
 def test_a_base_folder_that_is_not_there_is_named(root: Path, tmp_path: Path) -> None:

@@ -80,6 +80,9 @@ def make_line(root: Path, *, is_short: bool = False) -> Path:
     write_text(root / "params.yaml", params.replace("retry_delay_seconds: 5", "retry_delay_seconds: 1"))
     for name in ("support_tickets", "general_instructions"):
         write_text(root / paths.SOURCES / f"{name}.jsonl", '{"text": "made up"}\n')
+    for name in ("ticket_routing", "general_knowledge"):
+        definition = paths.EVALS / name / f"{name}.yaml"
+        write_text(root / definition, (ROOT / definition).read_text(encoding="utf-8"))
     write_json(root / paths.CHAMPION, Champion())
     write_text(root / "stage.py", STAGE_SCRIPT)
     write_text(root / "dvc.yaml", json.dumps({"stages": wired(is_short=is_short)}, indent=1))

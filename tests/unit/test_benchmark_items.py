@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from lm_eval.tasks import TaskManager
 
-from tasks import benchmark_items, paths
-from tasks.benchmark_items import load_tasks, read_items
+from tasks import benchmark_items, benchmark_tasks, paths
+from tasks.benchmark_items import read_items
+from tasks.benchmark_tasks import Tasks, load_tasks
 from tasks.errors import FileInvalid, ParamsInvalid, Unavailable
-from tasks.params import load_params
+from tasks.params import Benchmark, load_params
 from tasks.records import BenchmarkItem
 from tasks.tables import read_records
 
@@ -52,12 +53,14 @@ def define(name: str, task: str, docs: Sequence[Mapping[str, object]], split: st
     (folder / f"{name}.yaml").write_text(f"task: {name}\n{data}{task}\nmetric_list: [{{metric: acc}}]\n")
 
 
+def load(name: str, *, num_fewshot: int = 0, include_path: tuple[str, ...] = ()) -> Tasks:
+    evaluate = load_params(ROOT / paths.PARAMS).evaluate
+    benchmark = Benchmark(name=name, role="report", num_fewshot=num_fewshot)
+    return load_tasks(evaluate.model_copy(update={"benchmarks": [benchmark], "include_path": list(include_path)}))[name]
+
+
 def items(name: str) -> list[tuple[int, str, str]]:
-    return [
-        (item.item, item.part, item.text)
-        for task_name, task in load_tasks([name]).items()
-        for item in read_items(task_name, task)
-    ]
+    return [(item.item, item.part, item.text) for item in read_items(name, load(name))]
 
 
 QUESTIONS = [
@@ -101,14 +104,35 @@ def test_a_group_gives_its_tasks() -> None:
     define("choice", CHOICE, QUESTIONS)
     define("free", FREE, [{"question": "Why is it so?", "answer": "It has always been"}])
     (paths.EVALS / "both.yaml").write_text("group: both\ntask: [choice, free]\n")
-    assert list(load_tasks(["both"])) == ["choice", "free"]
+    assert list(load("both")) == ["choice", "free"]
+    assert [item for item, part, _ in items("both") if part == "question"] == [0, 1, 2]
+
+
+def test_a_folder_of_the_user_is_read_beside_the_projects_own(tmp_path: Path) -> None:
+    define("choice", CHOICE, QUESTIONS)
+    (tmp_path / "mine").mkdir()
+    (paths.EVALS / "choice").rename("mine/choice")
+    for file in (tmp_path / "mine/choice").iterdir():
+        file.write_text(file.read_text().replace("tasks/evals", "mine"))
+    assert list(load("choice", include_path=("mine",))) == ["choice"]
+
+
+def test_a_folder_that_is_not_there_is_named() -> None:
+    with pytest.raises(FileInvalid, match=r"evaluate\.include_path: mine: no such folder"):
+        load("choice", include_path=("mine",))
+
+
+def test_examples_that_the_definition_forbids_are_not_ignored_silently() -> None:
+    define("choice", CHOICE + "num_fewshot: 0\n", QUESTIONS)
+    with pytest.raises(ParamsInvalid, match="choice: num_fewshot is 2, and the definition of choice fixes it at 0"):
+        load("choice", num_fewshot=2)
 
 
 def test_a_benchmark_that_the_harness_does_not_know_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     own = partial(TaskManager, include_defaults=False)  # the harness's own definitions take 10 s to read
-    monkeypatch.setattr(benchmark_items, "TaskManager", lambda include_path, **_: own(include_path=include_path))
+    monkeypatch.setattr(benchmark_tasks, "TaskManager", lambda include_path, **_: own(include_path=include_path))
     with pytest.raises(ParamsInvalid, match=r"evaluate\.benchmarks: lm-eval knows no arc_easi; see tasks/evals"):
-        load_tasks(["arc_easi"])
+        load("arc_easi")
 
 
 def test_data_that_cannot_be_fetched_are_named_and_never_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,7 +145,7 @@ def test_data_that_cannot_be_fetched_are_named_and_never_skipped(monkeypatch: py
     with pytest.raises(
         Unavailable, match=r"benchmark choice: its data cannot be fetched \(Couldn't reach.*HF_ENDPOINT"
     ):
-        load_tasks(["choice"])
+        load("choice")
 
 
 @pytest.mark.parametrize("content", ['{"question": "a"', ""])

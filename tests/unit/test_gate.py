@@ -1,4 +1,3 @@
-import math
 from pathlib import Path
 
 import pytest
@@ -8,8 +7,7 @@ from tasks import paths
 from tasks.approvals import Approval, require_approval
 from tasks.clean_scores import clean_line, clean_scores
 from tasks.digests import digest_path
-from tasks.errors import EvidenceMissing, FileInvalid, NotApproved
-from tasks.evaluate_parsing import parse_scores
+from tasks.errors import FileInvalid, NotApproved
 from tasks.files import read_json, write_json, write_jsonl, write_text
 from tasks.params import load_params
 from tasks.params_gate import Rule
@@ -24,35 +22,6 @@ from tasks.records import (
 from tasks.verdict_records import CleanScore, GateEvidence, Verdict
 from tests.unit.evaluations import evaluation, gate, rule
 from tests.unit.test_diagnosis import METRICS
-
-
-def results(value: object) -> dict[str, object]:
-    sample = {"doc_id": 0, "filter": "none", "metrics": ["exact_match"], "exact_match": value}
-    return {"samples": {"routing": [sample]}, "higher_is_better": {"routing": {"exact_match": True}}}
-
-
-@pytest.mark.parametrize("value", [math.nan, math.inf, "N/A", None, True])
-def test_a_sample_without_a_finite_number_is_no_evidence(value: object) -> None:
-    with pytest.raises(EvidenceMissing, match=r"routing item 0: exact_match is .*, not a finite number"):
-        parse_scores("routing", results(value))
-
-
-def test_no_samples_are_no_evidence() -> None:
-    with pytest.raises(EvidenceMissing, match="routing: lm-eval returned no samples"):
-        parse_scores("routing", {"samples": {}, "higher_is_better": {}})
-
-
-def test_a_score_is_the_mean_of_its_samples_in_item_order() -> None:
-    samples = [
-        {"doc_id": number, "filter": "none", "metrics": ["exact_match"], "exact_match": value}
-        for number, value in ((2, 1.0), (0, 0.0), (1, 1.0))
-    ]
-    found = parse_scores(
-        "routing", {"samples": {"routing": samples}, "higher_is_better": {"routing": {"exact_match": True}}}
-    )
-    assert found[0].per_sample == (0.0, 1.0, 1.0)
-    assert found[0].value == pytest.approx(2 / 3)
-    assert found[0].stderr == pytest.approx(1 / 3)
 
 
 def without(

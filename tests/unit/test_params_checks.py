@@ -56,3 +56,60 @@ def test_what_cannot_work_is_refused(method: str, changes: dict[str, Any], messa
 )
 def test_what_can_work_beside_it_is_not(method: str, changes: dict[str, Any]) -> None:
     changed(method, changes)
+
+
+def with_benchmarks(roles: dict[str, str], **rules: dict[str, float]) -> Params:
+    """The parameters with these benchmarks, and a rule for each name in `rules` that asks what stands there."""
+    values = METHODS["lora"].params().model_dump(by_alias=True)
+    values["evaluate"]["benchmarks"] = [{"name": name, "role": role, "num_fewshot": 0} for name, role in roles.items()]
+    empty = dict.fromkeys(("min_value", "min_gain_over_base", "max_loss_from_base", "max_loss_from_champion"))
+    values["gate"]["rules"] = [
+        {"benchmark": name, "metric": "acc", "filter_name": "none", **empty, **asked} for name, asked in rules.items()
+    ]
+    return Params.model_validate(values)
+
+
+GAIN, LOSS = {"min_gain_over_base": 0.1}, {"max_loss_from_base": 0.1}
+
+
+def test_a_target_a_guard_and_a_benchmark_that_is_only_shown() -> None:
+    found = with_benchmarks({"a": "target", "b": "guard", "c": "report"}, a=GAIN, b=LOSS)
+    assert [benchmark.role for benchmark in found.evaluate.benchmarks] == ["target", "guard", "report"]
+
+
+@pytest.mark.parametrize(
+    ("role", "rules", "message"),
+    [
+        (
+            "target",
+            {"a": LOSS | {"min_value": 0.4}},
+            "'a' is a target, and no rule asks it to improve; give one min",
+        ),
+        ("guard", {"a": GAIN}, "'a' is a guard, and no rule limits its loss; give one max_loss_from_base"),
+        ("target", {"b": GAIN}, "'a' is a target without a rule; give it one in gate.rules, or role `report`"),
+        ("guard", {"b": GAIN}, "'a' is a guard without a rule; give it one in gate.rules, or role `report`"),
+    ],
+)
+def test_a_role_that_no_rule_keeps_is_refused(role: str, rules: dict[str, dict[str, float]], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        with_benchmarks({"a": role, "b": "report"}, **rules)
+
+
+def test_a_benchmark_that_is_named_twice_is_refused() -> None:
+    values = METHODS["lora"].params().model_dump(by_alias=True)
+    values["evaluate"]["benchmarks"] *= 2
+    with pytest.raises(ValidationError, match="'ticket_routing' is named more than once; write it once"):
+        Params.model_validate(values)
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ("qlora", "vLLM cannot take this model: it quantises to 4 bits by settings of its own.*write hf"),
+        ("ia3", "vLLM cannot take this model: of PEFT's adapters it loads LoRA alone; write hf"),
+        ("dora", "vLLM cannot take this model: it does not load DoRA; write hf"),
+    ],
+)
+def test_what_vllm_cannot_load_is_refused_with_the_parameters(method: str, message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        changed(method, {"evaluate.backend": "vllm"})
