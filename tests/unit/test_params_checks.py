@@ -64,7 +64,8 @@ def with_benchmarks(roles: dict[str, str], **rules: dict[str, float]) -> Params:
     values["evaluate"]["benchmarks"] = [{"name": name, "role": role, "num_fewshot": 0} for name, role in roles.items()]
     empty = dict.fromkeys(("min_value", "min_gain_over_base", "max_loss_from_base", "max_loss_from_champion"))
     values["gate"]["rules"] = [
-        {"benchmark": name, "metric": "acc", "filter_name": "none", **empty, **asked} for name, asked in rules.items()
+        {"benchmark": name, "metric": "acc", "filter_name": "none", "range": [0, 1], **empty, **asked}
+        for name, asked in rules.items()
     ]
     return Params.model_validate(values)
 
