@@ -109,6 +109,51 @@ def plan(
 
 
 @app.command()
+def sweep(
+    *,
+    settings: Annotated[
+        list[str],
+        typer.Option("--set", metavar="KEY=VALUE,…", help="Values to try of one parameter; may be repeated."),
+    ],
+    params_file: ParamsFile = None,
+) -> None:
+    """Bring every combination of values before the gate, each a run on record, and name the one to release.
+
+    A combination that a run on record has judged is not run again, so that the same command carries on where it was
+    stopped. The choice accounts for the number of candidates: the best of several is lucky more often.
+
+    Example: [bold]tunegate sweep --set lora.r=8,16 --set train.learning_rate=2e-4,7e-4[/bold]
+    Exit codes: 0 one is chosen; 2 the input is wrong; 3 none passes; 130 and 143 stopped from outside.
+    """
+    from flows.sweep_commands import sweep_command  # noqa: PLC0415
+
+    raise typer.Exit(sweep_command(Path.cwd(), settings, params_file))
+
+
+@app.command()
+def compare(
+    *,
+    methods: Annotated[str, typer.Option("--methods", help="Training methods, the first is compared with.")] = (
+        "qlora,lora,full"
+    ),
+    seeds: Annotated[
+        str, typer.Option("--seeds", help="Seeds to train each with; speed has an interval from two on.")
+    ] = "1",
+    params_file: ParamsFile = None,
+) -> None:
+    """Train QLoRA, LoRA and full fine-tuning on the same data and show quality, memory and speed, with intervals.
+
+    A method that does not fit this machine's memory is left out, and it is said so. Runs on record are not repeated.
+
+    Example: [bold]tunegate compare[/bold]; [bold]tunegate compare --methods qlora,lora --seeds 1,2,3[/bold]
+    Exit codes: 0; 2 the input is wrong; 130 and 143 stopped from outside.
+    """
+    from flows.compare_commands import compare_command, parse_methods, parse_seeds  # noqa: PLC0415
+
+    raise typer.Exit(compare_command(Path.cwd(), parse_methods(methods), parse_seeds(seeds), params_file))
+
+
+@app.command()
 def status() -> None:
     """Show the run in progress, the last run and what holds production.
 

@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from pydantic import JsonValue, ValidationError
 
 from tasks.errors import ParamsInvalid
+from tasks.params_changes import assign
 from tasks.params_gate import GateParams
-
-NAMED_BY = ("benchmark", "figure")
-"""What the entries of a list are called by, besides their place."""
 
 
 def changed(section: JsonValue, settings: Sequence[str]) -> GateParams:
@@ -28,7 +26,7 @@ def changed(section: JsonValue, settings: Sequence[str]) -> GateParams:
         key, sign, value = setting.partition("=")
         if not sign or not key.strip():
             raise ParamsInvalid(f"--set {setting}: expected KEY=VALUE, such as --set rules.0.min_value=0.5")
-        _assign(mutable, key.strip().removeprefix("gate.").split("."), _parsed(value), setting)
+        assign(mutable, key.strip().removeprefix("gate."), _parsed(value), top="gate", setting=setting)
     try:
         return GateParams.model_validate(mutable)
     except ValidationError as error:
@@ -44,38 +42,3 @@ def _parsed(text: str) -> JsonValue:
     except ValueError:
         return text
     return value
-
-
-def _assign(section: JsonValue, keys: list[str], value: JsonValue, setting: str) -> None:
-    node = section
-    for depth, key in enumerate(keys):
-        place = _place(node, key, ".".join(keys[:depth]), setting)
-        if depth + 1 < len(keys):
-            node = node[place]  # type: ignore[index]  # `_place` has looked
-        else:
-            node[place] = value  # type: ignore[index]
-
-
-def _place(node: JsonValue, key: str, above: str, setting: str) -> str | int:
-    """Where `key` is in a mapping, or in a list by number or by name."""
-    if isinstance(node, dict):
-        known = list(node)
-        if key in node:
-            return key
-    elif isinstance(node, list):
-        known = [str(place) for place in range(len(node))]
-        if key in known:
-            return int(key)
-        names = [next((entry[name] for name in NAMED_BY if name in entry), "") for entry in map(_mapping, node)]
-        if names.count(key) == 1:
-            return names.index(key)
-        known += [str(name) for name in names if names.count(name) == 1]
-    else:
-        raise ParamsInvalid(f"--set {setting}: gate.{above} is a value, there is no {key!r} in it")
-    raise ParamsInvalid(
-        f"--set {setting}: gate{'.' + above if above else ''} has no {key!r}; it has {', '.join(known)}"
-    )
-
-
-def _mapping(entry: JsonValue) -> dict[str, JsonValue]:
-    return entry if isinstance(entry, dict) else {}
