@@ -10,11 +10,13 @@ from scipy import stats
 
 from flows.gate_story import Kept
 from flows.run_record import RunRecord
-from flows.sweep import Candidate, with_values
+from flows.sweep import Candidate
 from tasks.errors import EvidenceMissing
 from tasks.gate_conditions import drawing
 from tasks.gate_statistics import Floats, interval
+from tasks.params_changes import with_values
 from tasks.params_gate import GateParams, Rule
+from tasks.paths import PARAMS
 from tasks.records import Evaluation, Pace
 
 METHODS: Mapping[str, Mapping[str, JsonValue]] = {
@@ -65,7 +67,7 @@ def method_candidates(text: str, methods: Sequence[str], seeds: Sequence[int]) -
 
 def _candidate(text: str, method: str, seed: int) -> Candidate:
     changes = (f"train.method={method}", f"train.seed={seed}")
-    return Candidate(changes, with_values(text, [*METHODS[method].items(), ("train.seed", seed)]))
+    return Candidate(changes, with_values(text, [*METHODS[method].items(), ("train.seed", seed)], top=str(PARAMS)))
 
 
 def compare_methods(root: Path, gate: GateParams, runs: Mapping[str, Sequence[RunRecord]]) -> list[Compared]:

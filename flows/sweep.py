@@ -5,10 +5,8 @@ with. So no candidate is trained twice, and a sweep that was stopped carries on 
 """
 
 import itertools
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,6 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from pydantic import JsonValue
-from ruamel.yaml import YAML
 
 from flows import registry, workspace
 from flows.gate_story import replay
@@ -29,7 +26,7 @@ from tasks.digests import digest_text
 from tasks.errors import ParamsInvalid, TunegateError, WorkspaceInvalid
 from tasks.files import parse_json
 from tasks.params import Params
-from tasks.params_changes import assign
+from tasks.params_changes import with_values, written
 from tasks.records import Champion
 from tasks.verdict_records import Outcome, Verdict
 
@@ -81,8 +78,8 @@ def combinations(text: str, settings: Sequence[str]) -> list[Candidate]:
     choices = [[(key, value) for value in values] for key, values in map(_parsed, settings)]
     found: dict[str, Candidate] = {}
     for chosen in itertools.product(*choices):
-        changed = with_values(text, chosen)
-        changes = tuple(f"{key}={_written(value)}" for key, value in chosen)
+        changed = with_values(text, chosen, top=str(paths.PARAMS))
+        changes = tuple(f"{key}={written(value)}" for key, value in chosen)
         found.setdefault(changed, Candidate(changes, changed))
     return list(found.values())
 
@@ -96,26 +93,6 @@ def _parsed(setting: str) -> tuple[str, list[JsonValue]]:
         ) from None
     values: list[Any] = list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
     return override.key_or_group, values
-
-
-def _written(value: JsonValue) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def with_values(text: str, values: Iterable[tuple[str, JsonValue]]) -> str:
-    """The text of params.yaml with other values.
-
-    Raises:
-        ParamsInvalid: it has no such key.
-    """
-    yaml = YAML()
-    yaml.width = 4096
-    document: Any = yaml.load(text)
-    for key, value in values:
-        assign(document, key, value, top=str(paths.PARAMS), setting=f"{key}={_written(value)}")
-    written = StringIO()
-    yaml.dump(document, written)
-    return written.getvalue()
 
 
 def known_run(root: Path, text: str, champion: str | None, records: Iterable[RunRecord]) -> RunRecord | None:

