@@ -4,7 +4,6 @@ It holds no science: stages are reproduced, verdict files are read, and only wha
 """
 
 import contextlib
-import os
 import shutil
 import time
 from pathlib import Path
@@ -37,7 +36,6 @@ from tasks import paths
 from tasks.errors import EXIT_INPUT, EXIT_REFUSED, ParamsInvalid, TunegateError
 from tasks.files import read_json
 from tasks.params import Params, RunParams, load_params
-from tasks.paths import STATE, STATE_VARIABLE
 from tasks.records import Pace, Parity
 from tasks.verdict_records import Verdict
 
@@ -218,8 +216,7 @@ def retrain(
         `Completed`, named Passed, Reached, Refused or Inconclusive; a crash raises, after its record was committed.
     """
     home = Path(root)
-    os.environ[STATE_VARIABLE] = str(home / STATE)  # trainer checkpoints outlive this run's worktree
-    with workspace.lock(home):
+    with workspace.lock(home), workspace.state_outlives_the_worktree(home):
         recover(home)
         text = None if params_file is None else Path(params_file).read_text(encoding="utf-8")
         place = workspace.open_place(home, run_id, text)

@@ -19,7 +19,7 @@ from pathlib import Path
 from flows.git import common_folder, git, identity, with_file
 from tasks.errors import WorkspaceBusy
 from tasks.files import write_text
-from tasks.paths import PARAMS, STATE
+from tasks.paths import PARAMS, STATE, STATE_VARIABLE
 
 WORKTREES = STATE / "worktrees"
 REPORTS = STATE / "reports"
@@ -80,6 +80,19 @@ def lock(root: Path) -> Iterator[None]:
             yield
         finally:
             file.truncate(0)
+
+
+@contextmanager
+def state_outlives_the_worktree(root: Path) -> Iterator[None]:
+    """Have the stages keep trainer checkpoints and evaluations in the state folder of `root`, not in the worktree."""
+    before = os.environ.get(STATE_VARIABLE)
+    os.environ[STATE_VARIABLE] = str(root / STATE)
+    try:
+        yield
+    finally:
+        del os.environ[STATE_VARIABLE]
+        if before is not None:
+            os.environ[STATE_VARIABLE] = before
 
 
 def lock_holder(root: Path) -> str | None:

@@ -30,6 +30,7 @@ class Terminal:
         self._said = bytearray()
         self.pid, self._keyboard = pty.fork()
         if self.pid == 0:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # as shells do for the foreground; a background job ignores it
             os.chdir(folder)
             os.execve(command[0], command, environment)  # noqa: S606  a fixed list, and no shell is meant
         threading.Thread(target=self._read, daemon=True).start()

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -8,6 +9,7 @@ import pytest
 from flows import workspace
 from flows.git import git, repository_root
 from tasks.errors import WorkspaceBusy, WorkspaceInvalid
+from tasks.paths import STATE_VARIABLE
 from tests.flows.tiny_repo import make_repo, run, write_out
 
 RUN = "20260102-030405-abcd"
@@ -101,3 +103,16 @@ def test_the_worktree_of_a_run_that_died_is_found_and_removed(repo: Path) -> Non
 def test_a_folder_that_is_no_repository_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WorkspaceInvalid, match="not in a Tunegate workspace; cd into the clone"):
         repository_root(tmp_path)
+
+
+def test_the_state_is_that_of_the_users_workspace_for_as_long_as_a_run_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(STATE_VARIABLE, raising=False)
+    with workspace.state_outlives_the_worktree(tmp_path):
+        assert os.environ[STATE_VARIABLE] == str(tmp_path / ".tunegate")
+    assert STATE_VARIABLE not in os.environ
+    monkeypatch.setenv(STATE_VARIABLE, "elsewhere")
+    with workspace.state_outlives_the_worktree(tmp_path):
+        pass
+    assert os.environ[STATE_VARIABLE] == "elsewhere"
