@@ -149,10 +149,8 @@ def spoil_rows(planted: Planted, folder: Path) -> None:
         shutil.copytree(original, place)
     train = folder / paths.TRAIN_EXAMPLES
     rows = planted.rows(read_examples(train))
-    train.unlink()
     write_examples(train, rows)
     approval = read_json(folder / paths.DATA_APPROVAL, Approval)
-    (folder / paths.DATA_APPROVAL).unlink()
     write_approval(folder / paths.DATA_APPROVAL, approval.model_copy(update={"digest": digest_path(split)}))
 
 
@@ -171,7 +169,6 @@ def spoil_template(template: str, root: Path, folder: Path) -> None:
         "digest": combine_digests(files),
         "chat_template_digest": digest_text(read_chat_template(model)),
     }
-    (folder / paths.BASE_RECORD).unlink()
     write_json(folder / paths.BASE_RECORD, record.model_copy(update=changed))
 
 

@@ -35,7 +35,7 @@ def bring_up_to_date(place: RunPlace, timeout_seconds: float) -> bool:
     champion = read_json(place.worktree / paths.CHAMPION, Champion)
     measured, shown = place.worktree / paths.EVALUATE_CANDIDATE / paths.EVALUATION, display.current()
     if champion.evaluation is None:
-        shown.note("no release holds production, so the candidate is compared with the base alone")
+        shown.note("no release holds production: the base stands in for it")
         return False
     if not measured.is_file():
         return False  # the gate says so

@@ -21,7 +21,7 @@ from flows.preflight import check_input, check_machine
 from flows.record import read_run, read_runs, resolve_run, run_folder
 from flows.run_record import RunRecord
 from flows.stopping import stoppable
-from flows.wording import first_line, headline
+from flows.wording import first_line, headline, result_line
 from tasks.clean_scores import clean_line
 from tasks.errors import EXIT_INCONCLUSIVE, EXIT_REFUSED, ParamsInvalid, RunNotFound, WorkspaceBusy
 from tasks.files import dump_json, write_text
@@ -29,7 +29,6 @@ from tasks.params import Params, ReleaseParams, load_sections
 from tasks.paths import PARAMS
 
 PIPE_COLUMNS = 160
-MARKS = {"passed": "ok", "refused": "no", "inconclusive": "??"}
 STYLES = {
     "passed": "green",
     "reached": "cyan",
@@ -39,8 +38,8 @@ STYLES = {
     "crashed": "bold red",
     "cancelled": "magenta",
 }
-EXIT_CODES = {"passed": 0, "reached": 0, "inconclusive": EXIT_INCONCLUSIVE}
-"""What `tunegate run` ends in by the status of its run; any other status is a refusal."""
+EXIT_CODES = {"passed": 0, "reached": 0, "refused": EXIT_REFUSED, "inconclusive": EXIT_INCONCLUSIVE}
+"""What a command ends in by what became of the run; any other status is told as a refusal."""
 NO_VERDICT = {"invalid": "invalid: what the run was given is wrong", "crashed": "crashed", "cancelled": "cancelled"}
 PREFECT_SETTINGS = {
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # the display shows the lines; Prefect keeps them too
@@ -101,7 +100,7 @@ def print_end(record: RunRecord, root: Path) -> None:
     console.print(Text(f"\n{word}", style=f"bold {STYLES[record.status]}"))
     if record.verdict is not None:
         for result in record.verdict.results:
-            console.print(Text(f"  {MARKS[result.outcome]}  {result.benchmark} {result.metric}: {result.reason}"))
+            console.print(Text(result_line(result)))
         for clean in record.verdict.clean_scores:
             console.print(Text(f"  clean {clean_line(clean)}"))
         for advice in record.verdict.diagnosis:

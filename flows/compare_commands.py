@@ -9,12 +9,10 @@ from rich.text import Text
 from flows.comparison import METHODS, Compared, Measure, compare_methods, method_candidates
 from flows.git import repository_root
 from flows.plan import memory_warning
-from flows.record import read_runs
-from flows.sweep import known_run, production
-from flows.sweep_commands import STOPPED, check, params_text, run_missing, wide_console
+from flows.sweep import on_record
+from flows.sweep_commands import STOPPED, check_all, params_text, run_missing, wide_console
 from tasks.errors import ParamsInvalid
-from tasks.params import Params, load_params
-from tasks.paths import PARAMS
+from tasks.params import Params
 
 
 def compare_command(start: Path, methods: Sequence[str], seeds: Sequence[int], params_file: Path | None) -> int:
@@ -27,23 +25,20 @@ def compare_command(start: Path, methods: Sequence[str], seeds: Sequence[int], p
         ParamsInvalid: a method is unknown, or its parameters do not hold together.
     """
     root = repository_root(start)
-    text = params_text(root, start, params_file)
-    candidates = method_candidates(text, methods, seeds)
-    params = load_params(root / PARAMS)
-    for method, made in list(candidates.items()):
-        checked = [check(root, one) for one in made]
-        warning = memory_warning(root, checked[0])
-        if warning is not None:
+    candidates = method_candidates(params_text(root, start, params_file), methods, seeds)
+    checked = {method: check_all(root, made) for method, made in candidates.items()}
+    for method, params in checked.items():
+        if (warning := memory_warning(root, params)) is not None:
             print(f"{method} is left out: {warning}")
             del candidates[method]
+    params = checked[methods[0]]
     every = [one for made in candidates.values() for one in made]
-    code = run_missing(root, every, production(root, params))
+    code = run_missing(root, params, every)
     if code in STOPPED:
         print("stopped; the same command carries on")
         return code
-    records, champion = read_runs(root), production(root, params)
     found = {
-        method: [run for one in made if (run := known_run(root, one.text, champion, records)) is not None]
+        method: [record for record in on_record(root, params, made) if record is not None]
         for method, made in candidates.items()
     }
     print_comparison(params, compare_methods(root, params.gate, found), len(seeds))
@@ -68,10 +63,11 @@ def print_comparison(params: Params, compared: Sequence[Compared], seeds: int) -
         )
     console = wide_console()
     console.print(table)
-    told = (
-        f"in brackets: the difference to {compared[0].method} in points, item by item, at {params.gate.confidence:.0%}"
-    )
-    console.print(Text(told if compared else "no method came to a verdict"))
+    if not compared:
+        console.print(Text("no method came to a verdict"))
+        return
+    told = f"in brackets: points above {compared[0].method}, item by item, at {params.gate.confidence:.0%} confidence"
+    console.print(Text(told))
     if seeds < 2:
         console.print(Text("one seed: memory and speed have no interval; --seeds 1,2,3 gives one"))
 

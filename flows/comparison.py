@@ -20,19 +20,12 @@ from tasks.paths import PARAMS
 from tasks.records import Evaluation, Pace
 
 METHODS: Mapping[str, Mapping[str, JsonValue]] = {
-    "qlora": {
-        "train.method": "qlora",
-        "quantization": {
-            "load_in_4bit": True,
-            "bnb_4bit_quant_type": "nf4",
-            "bnb_4bit_use_double_quant": True,
-            "bnb_4bit_quant_storage": "uint8",
-        },
-    },
+    "qlora": {"train.method": "qlora"},
     "lora": {"train.method": "lora", "quantization": None},
     "full": {"train.method": "full", "quantization": None, "lora": None, "train.learning_rate": 2e-5},
 }
-"""What each method needs changed. The rate of `full` is Alpaca's (Taori et al. 2023): an adapter's rate destroys it."""
+"""What each method needs changed in parameters for `qlora`. The rate of `full` is Alpaca's (Taori et al. 2023): an
+adapter's rate destroys it."""
 
 
 @dataclass(frozen=True)

@@ -104,14 +104,9 @@ def _follows(result: RuleResult) -> str:
 
 
 def _where(result: RuleResult) -> str:
-    return (
-        f"On {result.benchmark} ({result.metric})"
-        if result.benchmark != OF_THE_RUN
-        else MEANINGS.get(
-            result.metric,
-            result.metric,  # type: ignore[call-overload]  # a figure's name
-        )
-    )
+    if result.benchmark == OF_THE_RUN:
+        return {str(figure): meaning for figure, meaning in MEANINGS.items()}[result.metric]
+    return f"On {result.benchmark} ({result.metric})"
 
 
 def _upper(text: str) -> str:

@@ -6,21 +6,19 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from flows.commands import ended_run
+from flows.commands import EXIT_CODES, ended_run
 from flows.explanation import explanation
 from flows.gate_story import Kept, replay
 from flows.git import repository_root
 from flows.record import read_run
 from flows.run_record import RunRecord
-from flows.wording import cut
+from flows.wording import cut, result_line
 from tasks.digests import digest_text
-from tasks.errors import EXIT_INCONCLUSIVE, EXIT_REFUSED, RunNotFound
+from tasks.errors import EXIT_REFUSED, RunNotFound
 from tasks.files import dump_json
 from tasks.telling_items import TellingItem, telling_items
-from tasks.verdict_records import Outcome, Verdict
-from tasks.verdict_text import MARKS
+from tasks.verdict_records import Verdict
 
-EXIT_CODES: dict[Outcome, int] = {"passed": 0, "refused": EXIT_REFUSED, "inconclusive": EXIT_INCONCLUSIVE}
 SHOWN_ITEMS = 10
 SHOWN_CHARS = 400
 
@@ -86,7 +84,7 @@ def replay_command(start: Path, wanted: str | None, settings: Sequence[str], *, 
         return EXIT_CODES[verdict.verdict] if settings else _compared(root, record, text)[0]
     console = Console(soft_wrap=True)
     for result in verdict.results:
-        console.print(Text(f"  {MARKS[result.outcome]:<8}{result.benchmark} {result.metric}: {result.reason}"))
+        console.print(Text(result_line(result)))
     if settings:
         console.print(Text(f"verdict: {verdict.verdict.upper()} with {', '.join(settings)}"))
         console.print(Text(f"recorded: {recorded.verdict.upper()}; nothing on record was changed"))

@@ -1,7 +1,6 @@
 """What a run's record holds of its gate, and the verdict computed from it again."""
 
 import gzip
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel
 
-from flows.git import show_file
+from flows.git import show_bytes, show_file
 from flows.record import run_folder
 from flows.run_record import RunRecord
 from flows.workspace import RUN_BRANCHES
@@ -61,11 +60,8 @@ class Kept:
 
     def samples(self, name: str) -> list[Sample]:
         """The samples of one model; none where the run kept none."""
-        path = (run_folder(self.run_id) / name).as_posix()
-        done = subprocess.run(
-            ["git", "show", f"{self.revision}:{path}"], cwd=self.root, capture_output=True, check=False
-        )
-        lines = gzip.decompress(done.stdout).decode().splitlines() if done.returncode == 0 else []
+        found = show_bytes(self.root, self.revision, (run_folder(self.run_id) / name).as_posix())
+        lines = [] if found is None else gzip.decompress(found).decode().splitlines()
         return [parse_json(line, Sample, name) for line in lines]
 
 

@@ -83,7 +83,11 @@ def tagger(root: Path) -> dict[str, str]:
 
 def show_file(root: Path, revision: str, path: str) -> str | None:
     """The text of `path` at `revision`, or None when that commit has no such file."""
-    done = subprocess.run(
-        ["git", "show", f"{revision}:{path}"], cwd=root, capture_output=True, text=True, check=False, encoding="utf-8"
-    )
+    found = show_bytes(root, revision, path)
+    return None if found is None else found.decode("utf-8")
+
+
+def show_bytes(root: Path, revision: str, path: str) -> bytes | None:
+    """The content of `path` at `revision`, or None when that commit has no such file."""
+    done = subprocess.run(["git", "show", f"{revision}:{path}"], cwd=root, capture_output=True, check=False)
     return done.stdout if done.returncode == 0 else None

@@ -5,7 +5,7 @@ with. So no candidate is trained twice, and a sweep that was stopped carries on 
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,21 +95,18 @@ def _parsed(setting: str) -> tuple[str, list[JsonValue]]:
     return override.key_or_group, values
 
 
-def known_run(root: Path, text: str, champion: str | None, records: Iterable[RunRecord]) -> RunRecord | None:
-    """The newest run on record that started from the same tree with these parameters, and that the gate judged.
+def on_record(root: Path, params: Params, candidates: Sequence[Candidate]) -> list[RunRecord | None]:
+    """For every candidate the newest run on record that the gate judged; None for one that is still to run.
 
-    Args:
-        root: the repository.
-        text: of the candidate's params.yaml.
-        champion: the release that holds production, None where none does.
-        records: the newest first.
+    A run is a candidate's when it started from the same tree with these parameters, and was compared with the release
+    that holds production now.
     """
-    tree = _tree(root, workspace.snapshot(root, "sweep", text)[0])
-    for record in records:
-        is_judged = record.verdict is not None and record.status in JUDGED
-        if is_judged and _tree(root, record.snapshot_commit) == tree and compared_with(root, record) == champion:
-            return record
-    return None
+    champion = registry.champion(root, params.release.name, params.release.stage)[0].release
+    judged: dict[str | None, RunRecord] = {}
+    for record in read_runs(root):  # the newest first
+        if record.verdict is not None and record.status in JUDGED and compared_with(root, record) == champion:
+            judged.setdefault(_tree(root, record.snapshot_commit), record)
+    return [judged.get(_tree(root, workspace.snapshot(root, "sweep", one.text)[0])) for one in candidates]
 
 
 def _tree(root: Path, commit: str) -> str | None:
@@ -126,19 +123,12 @@ def compared_with(root: Path, record: RunRecord) -> str | None:
     return None if kept is None else parse_json(kept, Champion, f"{record.run_id}:{paths.CHAMPION}").release
 
 
-def production(root: Path, params: Params) -> str | None:
-    """The release that holds production now."""
-    return registry.champion(root, params.release.name, params.release.stage)[0].release
-
-
 def judge_all(root: Path, params: Params, candidates: Sequence[Candidate]) -> list[Judged]:
     """What is known of every candidate, with verdicts that account for how many there are."""
-    records, champion = read_runs(root), production(root, params)
-    found = [known_run(root, candidate.text, champion, records) for candidate in candidates]
     settings = [f"confidence={adjusted_confidence(params.gate.confidence, len(candidates))!r}"]
     return [
         Judged(candidate, record, *(_adjusted(root, params, record, settings) if record else (None, None)))
-        for candidate, record in zip(candidates, found, strict=True)
+        for candidate, record in zip(candidates, on_record(root, params, candidates), strict=True)
     ]
 
 
@@ -176,9 +166,8 @@ def choose(judged: Sequence[Judged]) -> Judged | None:
     return max(passed, key=lambda one: one.gain or 0.0, default=None)
 
 
-def shown_scores(params: Params, record: RunRecord) -> Iterator[ScoreLine]:
-    """The candidate's scores that the gate has rules for, in the order of the rules."""
+def shown_scores(params: Params, record: RunRecord) -> Iterator[ScoreLine | None]:
+    """The candidate's score for each of the gate's rules, in their order; None where there is none."""
+    found = {(score.benchmark, score.metric): score for score in record.scores if score.model == "candidate"}
     for rule in params.gate.rules:
-        for score in record.scores:
-            if (score.model, score.benchmark, score.metric) == ("candidate", rule.benchmark, rule.metric):
-                yield score
+        yield found.get((rule.benchmark, rule.metric))

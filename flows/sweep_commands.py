@@ -14,7 +14,6 @@ from rich.text import Text
 from flows.commands import PIPE_COLUMNS, STYLES
 from flows.git import repository_root
 from flows.preflight import check_input, check_machine
-from flows.record import read_runs
 from flows.run_record import RunRecord, ScoreLine
 from flows.sweep import (
     Candidate,
@@ -23,8 +22,7 @@ from flows.sweep import (
     choose,
     combinations,
     judge_all,
-    known_run,
-    production,
+    on_record,
     shown_scores,
 )
 from tasks.errors import EXIT_REFUSED, ParamsInvalid
@@ -48,10 +46,9 @@ def sweep_command(start: Path, settings: Sequence[str], params_file: Path | None
     """
     root = repository_root(start)
     candidates = combinations(params_text(root, start, params_file), settings)
-    checked = [check(root, candidate) for candidate in candidates]
-    params = checked[0]
+    params = check_all(root, candidates)
     Console(soft_wrap=True).print(Text(f"{len(candidates)} candidates, each a run until `{LAST}`"))
-    code = run_missing(root, candidates, production(root, params))
+    code = run_missing(root, params, candidates)
     judged = judge_all(root, params, candidates)
     chosen = choose(judged)
     print_sweep(params, judged, chosen)
@@ -64,6 +61,16 @@ def sweep_command(start: Path, settings: Sequence[str], params_file: Path | None
 def params_text(root: Path, start: Path, params_file: Path | None) -> str:
     """The text that the candidates change: of params.yaml, or of the file that is named."""
     return (root / PARAMS if params_file is None else start / params_file).read_text(encoding="utf-8")
+
+
+def check_all(root: Path, candidates: Sequence[Candidate]) -> Params:
+    """Check every candidate before the first one runs; the parameters of the first.
+
+    Raises:
+        ParamsInvalid: those of one do not hold together.
+    """
+    first, *_ = [check(root, candidate) for candidate in candidates]
+    return first
 
 
 def check(root: Path, candidate: Candidate) -> Params:
@@ -82,11 +89,11 @@ def check(root: Path, candidate: Candidate) -> Params:
     return params
 
 
-def run_missing(root: Path, candidates: Sequence[Candidate], champion: str | None) -> int:
+def run_missing(root: Path, params: Params, candidates: Sequence[Candidate]) -> int:
     """Run every candidate that no run on record has judged, one after the other; the exit code of the last one."""
     code = 0
-    for number, candidate in enumerate(candidates, start=1):
-        known = known_run(root, candidate.text, champion, read_runs(root))
+    records = on_record(root, params, candidates)
+    for number, (candidate, known) in enumerate(zip(candidates, records, strict=True), start=1):
         what = f"on record as {known.run_id}" if known else "runs now"
         print(f"\n[{number}/{len(candidates)}] {candidate.name}: {what}", flush=True)
         if known is None:
@@ -149,8 +156,10 @@ def row(params: Params, one: Judged) -> Iterator[str]:
     yield from pace_cells(record)
 
 
-def score_text(score: ScoreLine) -> str:
-    """A score with its interval, in percent."""
+def score_text(score: ScoreLine | None) -> str:
+    """A score with its interval, in percent; a dash for none."""
+    if score is None:
+        return "–"
     interval = "" if score.low is None or score.high is None else f" [{100 * score.low:.1f}, {100 * score.high:.1f}]"
     return f"{100 * score.value:.1f}{interval}"
 

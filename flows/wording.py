@@ -6,6 +6,9 @@ from datetime import datetime
 
 from pydantic import JsonValue
 
+from tasks.verdict_records import RuleResult
+from tasks.verdict_text import MARKS
+
 CONDITIONS = {
     "min_value": "score at least",
     "min_gain_over_base": "gain over base at least",
@@ -107,3 +110,8 @@ def file_size(size_bytes: int) -> str:
         if value < 1000:
             return f"{value:.1f} {unit}"
     return f"{value / 1000:.1f} GB"
+
+
+def result_line(result: RuleResult) -> str:
+    """One condition of a verdict for a terminal."""
+    return f"  {MARKS[result.outcome]:<8}{result.benchmark} {result.metric}: {result.reason}"

@@ -111,7 +111,7 @@ def test_audit_show_tells_verdict_scores_stages_digests_and_release(with_runs: P
 def test_audit_show_of_a_refused_run_says_why_and_what_to_try(with_runs: Path) -> None:
     said = ask("audit", "show", REFUSED)
     assert "verdict: REFUSED" in said
-    assert "no  ticket_routing exact_match: 27.1 % found where 40.0 % are asked" in said
+    assert "refused ticket_routing exact_match: 27.1 % found where 40.0 % are asked" in said
     assert "try: ticket_routing does not follow: look for wrong labels in the sources" in said
 
 

@@ -232,7 +232,7 @@ def test_an_inconclusive_verdict_is_no_pass_and_has_its_own_word_and_exit_code(
     assert outcomes(record) == {"ingest": "executed", "gate": "executed", "merge": "not_run"}
     said = capsys.readouterr().out
     assert "verdict: INCONCLUSIVE" in said
-    assert "??  general_knowledge acc: neither proved nor disproved" in said
+    assert "open    general_knowledge acc: neither proved nor disproved" in said
     with get_client(sync_client=True) as client:
         assert client.read_flow_run(UUID(record.prefect["flow_run_id"])).state_name == "Inconclusive"
 

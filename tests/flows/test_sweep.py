@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from flows import cli, sweep_commands, workspace
+from flows import cli, sweep, sweep_commands, workspace
 from flows.compare_commands import measure_text, parse_methods, parse_seeds
 from flows.comparison import Measure, compare_methods, method_candidates, over_seeds
 from flows.record import read_runs
 from flows.run_record import RunRecord
-from flows.sweep import Candidate, Judged, adjusted_confidence, choose, combinations, judge_all, known_run
+from flows.sweep import Candidate, Judged, adjusted_confidence, choose, combinations, judge_all, on_record
 from tasks.errors import ParamsInvalid
 from tasks.params import Params, load_params
+from tasks.records import Champion
 from tasks.verdict_records import Outcome
 from tests.flows.fake_run import fake_samples, passed_record
 from tests.flows.judged_run import forgetful, judged_record
@@ -104,19 +105,26 @@ def params() -> Params:
 
 
 @pytest.mark.usefixtures("plain_git")
-def test_a_run_is_known_by_its_tree_and_the_release_it_was_compared_with(swept: Path) -> None:
-    first, second, third = candidates(swept)
-    records = read_runs(swept)
-    known = known_run(swept, first.text, None, records)
-    assert known is not None
-    assert known.run_id == GOOD
-    assert (known_run(swept, second.text, None, records) or known).run_id == BAD
-    assert known_run(swept, third.text, None, records) is None
-    assert known_run(swept, first.text, "support-router@v0.0.1", records) is None
-    crashed = [record.model_copy(update={"status": "crashed"}) for record in records]
-    assert known_run(swept, first.text, None, crashed) is None
-    elsewhere = [record.model_copy(update={"snapshot_commit": "0" * 40}) for record in records]
-    assert known_run(swept, first.text, None, elsewhere) is None
+def test_a_run_is_known_by_its_tree_and_the_release_it_was_compared_with(
+    swept: Path, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def known() -> list[str | None]:
+        found = on_record(swept, params, candidates(swept))
+        return [None if record is None else record.run_id for record in found]
+
+    def records(**changes: object) -> None:
+        changed = [record.model_copy(update=changes) for record in read_runs(swept)]
+        monkeypatch.setattr(sweep, "read_runs", lambda _root: changed)
+
+    assert known() == [GOOD, BAD, None]
+    records(status="crashed")
+    assert known() == [None, None, None]
+    records(snapshot_commit="0" * 40)
+    assert known() == [None, None, None]
+    monkeypatch.undo()
+    released = Champion(release="support-router@v0.0.1"), None
+    monkeypatch.setattr("flows.registry.champion", lambda *_: released)
+    assert known() == [None, None, None]
 
 
 @pytest.mark.usefixtures("plain_git")
@@ -138,7 +146,6 @@ def start(swept: Path, monkeypatch: pytest.MonkeyPatch, code: int, words: list[s
 
     monkeypatch.setattr(sweep_commands, "run_apart", run_apart)
     monkeypatch.setattr(sweep_commands, "check", lambda _root, _candidate: load_params(ROOT / "params.yaml"))
-    monkeypatch.setattr("flows.compare_commands.check", lambda _root, _candidate: load_params(ROOT / "params.yaml"))
     monkeypatch.chdir(swept)
     result = CliRunner().invoke(cli.app, words, catch_exceptions=False)
     return result.exit_code, result.output, started
@@ -190,6 +197,25 @@ def test_methods_are_compared_item_by_item_with_the_first(swept: Path, params: P
     assert knowledge.high is not None
     assert knowledge.low < knowledge.mean < knowledge.high < 0
     assert knowledge.mean == pytest.approx(second.scores[1] - first.scores[1])
+
+
+@pytest.mark.usefixtures("plain_git")
+def test_compare_shows_what_is_there_and_says_where_nothing_is(swept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    by_id = {record.run_id: record for record in read_runs(swept)}
+    runs = {1: by_id[GOOD], 2: by_id[BAD]}
+    monkeypatch.setattr("flows.compare_commands.memory_warning", lambda _root, _params: None)
+    monkeypatch.setattr(
+        "flows.compare_commands.on_record",
+        lambda _root, _params, made: [runs.get(int(one.changes[1].removeprefix("train.seed="))) for one in made],
+    )
+    code, said, started = start(swept, monkeypatch, 0, ["compare", "--methods", "qlora,lora", "--seeds", "1,2"])
+    assert (code, len(started)) == (0, 2)  # those of qlora are the candidates that were judged
+    assert "points above qlora, item by item, at 95% confidence" in said
+    assert f"{GOOD}, {BAD}" in said
+    runs.clear()
+    code, said, _ = start(swept, monkeypatch, 1, ["compare", "--methods", "qlora,lora"])
+    assert code == 0
+    assert "no method came to a verdict" in said
 
 
 def test_a_figure_of_several_runs_has_students_interval() -> None:
