@@ -136,7 +136,7 @@ def test_without_a_champion_the_base_stands_in_and_that_is_told(
     notes = noted(monkeypatch)
     write_json(place.worktree / paths.CHAMPION, Champion())
     assert not bring_up_to_date(place, 60)
-    assert notes == ["no release holds production, so the candidate is compared with the base alone"]
+    assert notes == ["no release holds production: the base stands in for it"]
 
 
 def not_in_the_cache(*_: object) -> None:
