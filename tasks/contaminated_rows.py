@@ -40,7 +40,9 @@ def compare(path: Path, items: Iterable[BenchmarkItem], params: SplitParams, eng
     hits: dict[int, tuple[Place, str]] = {}
     seen: set[Place] = set()
     first = 0
-    for found in with_progress(results, "split", count_rows(path), lambda group: group.rows):
+    for found in with_progress(
+        results, f"compare {path.name} with the benchmarks", count_rows(path), lambda group: group.rows
+    ):
         hits |= {first + row: (index.places[item], reason) for row, (item, reason) in found.hits.items()}
         seen |= {index.places[item] for item in found.seen}
         first += found.rows

@@ -1,4 +1,4 @@
-"""Stage `gate`: evaluations, champion, adapter, figures -> data/gate (verdict, evidence, approval of the adapter).
+"""Stage `gate`: evaluations, champion, adapter, rows, figures -> data/gate (verdict, evidence, adapter's approval).
 
 Always succeeds as a stage: the verdict is data, so that refused runs are locked and recorded too. What it rests on
 besides evaluations is written as `evidence.json`, so that it can be recomputed from a run's record.
@@ -8,14 +8,24 @@ from typing import Literal
 
 from tasks import paths
 from tasks.approvals import Approval, write_approval
+from tasks.contaminated_rows import compare
 from tasks.digests import digest_path
 from tasks.entry import run_stage
 from tasks.files import read_json, read_jsonl, write_json
 from tasks.gate_evidence import Case, NoEvidence, read_evaluation
 from tasks.gate_figures import find_figures
-from tasks.params import load_params
+from tasks.params import Params, load_params
 from tasks.params_gate import GateParams
-from tasks.records import Champion, ContaminatedItems, SupervisionAudit, TrainingPoint, TrainMetrics, Validation
+from tasks.records import (
+    BenchmarkItem,
+    Champion,
+    ContaminatedItems,
+    SupervisionAudit,
+    TrainingPoint,
+    TrainMetrics,
+    Validation,
+)
+from tasks.tables import read_records
 from tasks.verdict import Training, unreadable, whole_verdict
 from tasks.verdict_records import GateEvidence, Outcome, Verdict
 from tasks.verdict_text import summary_lines
@@ -27,16 +37,27 @@ DECISIONS: dict[Outcome, Literal["approved", "refused", "inconclusive"]] = {
 }
 
 
-def gather_evidence(metrics: TrainMetrics) -> GateEvidence:
-    """What the verdict rests on besides evaluations, from the outputs of earlier stages."""
+def gather_evidence(params: Params, metrics: TrainMetrics) -> GateEvidence:
+    """What the verdict rests on besides evaluations, from the outputs of earlier stages.
+
+    `split` has taken the rows out that hold an item of a benchmark; whether none came in after it is counted in the
+    files that training read, so that no score rests on what was learned by heart.
+    """
     contaminated = read_json(paths.CONTAMINATED_ITEMS, ContaminatedItems)
     validation = read_json(paths.VALIDATION, Validation)
     return GateEvidence(
         adapter_digest=digest_path(paths.ADAPTER),
         template_digest=read_json(paths.SUPERVISION, SupervisionAudit).template_digest,
         contaminated=contaminated,
-        figures=find_figures(paths.ADAPTER, contaminated, metrics, validation),
+        figures=find_figures(paths.ADAPTER, contaminated, metrics, validation, count_contaminated(params)),
     )
+
+
+def count_contaminated(params: Params) -> int:
+    """The rows of training and validation that hold an item of a benchmark, found as `split` finds them."""
+    items = list(read_records(paths.BENCHMARK_ITEMS / paths.ITEMS, BenchmarkItem))
+    trained_on = (paths.TRAIN_EXAMPLES, paths.VALIDATION_EXAMPLES)
+    return sum(len(compare(path, items, params.split, params.engine).hits) for path in trained_on)
 
 
 def decide(gate: GateParams, evidence: GateEvidence, metrics: TrainMetrics) -> Verdict:
@@ -69,7 +90,7 @@ def main() -> None:
     """Judge the candidate, write the verdict and the decision about exactly this adapter."""
     params = load_params()
     metrics = read_json(paths.TRAIN_METRICS, TrainMetrics)
-    evidence = gather_evidence(metrics)
+    evidence = gather_evidence(params, metrics)
     verdict = decide(params.gate, evidence, metrics)
     write_json(paths.GATE_EVIDENCE, evidence)
     write_json(paths.VERDICT, verdict)

@@ -13,6 +13,7 @@ from tasks.verdict_records import RuleResult
 
 MEANINGS: dict[Figure, str] = {
     "adapter_bytes": "size of the adapter's files",
+    "contaminated_rows": "rows of training or validation that hold an item of a benchmark",
     "eval_loss": "validation loss of the weights that were saved",
     "final_loss": "loss of training at its end",
     "pii_share": "share of examples with personal data",
@@ -25,13 +26,18 @@ OF_THE_RUN = "run"
 
 
 def find_figures(
-    adapter: Path, contaminated: ContaminatedItems, metrics: TrainMetrics, validation: Validation
+    adapter: Path,
+    contaminated: ContaminatedItems,
+    metrics: TrainMetrics,
+    validation: Validation,
+    contaminated_rows: int | None,
 ) -> dict[Figure, float | None]:
     """Every figure; None where it was not measured."""
     checked = contaminated.checked.items()
     seen = [len(contaminated.seen_by_base.get(name, ())) / items for name, items in checked if items]
     return {
         "adapter_bytes": float(sum(file.stat().st_size for file in sorted(adapter.rglob("*")) if file.is_file())),
+        "contaminated_rows": None if contaminated_rows is None else float(contaminated_rows),
         "eval_loss": metrics.eval_loss,
         "final_loss": metrics.final_loss,
         "pii_share": pii_share(validation),

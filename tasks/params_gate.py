@@ -7,7 +7,14 @@ from pydantic import Field, model_validator
 from tasks.params_types import BenchmarkName, Section, Seed
 
 Figure = Literal[
-    "adapter_bytes", "eval_loss", "final_loss", "pii_share", "seen_items_share", "trainable_share", "train_tokens"
+    "adapter_bytes",
+    "contaminated_rows",
+    "eval_loss",
+    "final_loss",
+    "pii_share",
+    "seen_items_share",
+    "trainable_share",
+    "train_tokens",
 ]
 """What is measured besides scores and known when the gate decides; `tasks/gate_figures.py` reads them."""
 

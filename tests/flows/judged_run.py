@@ -37,7 +37,7 @@ def judged_record(root: Path, record: RunRecord, candidate: list[Sample]) -> Run
         adapter_digest=fake_digest("adapter"),
         template_digest="c",
         contaminated=ContaminatedItems(checked={"general_knowledge": 160}, seen_by_base={"general_knowledge": (1, 2)}),
-        figures={"pii_share": 0.0, "seen_items_share": 0.0125},
+        figures={"contaminated_rows": 0.0, "pii_share": 0.0, "seen_items_share": 0.0125},
     )
     base = fake_samples("base")
     case = Case(evaluation_of("base", base), evaluation_of("candidate", candidate), Champion(), evidence)

@@ -143,7 +143,8 @@ def write_whole_line(root: Path) -> None:
     write_records(root / paths.BENCHMARK_ITEMS / paths.ITEMS, [], BenchmarkItem)
     messages = (Message(role="user", content="Where is my parcel?"), Message(role="assistant", content="{}"))
     example = Example(id="a-1", source="a", role="train", file="a.jsonl", line=1, messages=messages)
-    write_examples(root / paths.TEST_EXAMPLES, [example])
+    for partition in (paths.TRAIN_EXAMPLES, paths.VALIDATION_EXAMPLES, paths.TEST_EXAMPLES):
+        write_examples(root / partition, [example])
     write_text(root / paths.DATA_DOCS / "index.html", "<html></html>\n")
     _approve(root, paths.DATA_APPROVAL, "data", paths.SPLIT)
     write_text(root / paths.ADAPTER / "adapter_config.json", '{"r": 16}\n')
@@ -211,7 +212,7 @@ def gate_evidence(adapter_digest: str) -> GateEvidence:
         adapter_digest=adapter_digest,
         template_digest="d" * 64,
         contaminated=ContaminatedItems(checked={"ticket_routing": 4}, seen_by_base={}),
-        figures={"pii_share": 0.0, "seen_items_share": 0.0},
+        figures={"contaminated_rows": 0.0, "pii_share": 0.0, "seen_items_share": 0.0},
     )
 
 

@@ -10,8 +10,9 @@ from tasks.digests import digest_path
 from tasks.errors import FileInvalid, NotApproved
 from tasks.files import read_json, write_json, write_jsonl, write_text
 from tasks.params import load_params
-from tasks.params_gate import Rule
+from tasks.params_gate import Bound, Rule
 from tasks.records import (
+    BenchmarkItem,
     Champion,
     ContaminatedItems,
     Evaluation,
@@ -19,8 +20,10 @@ from tasks.records import (
     SupervisionAudit,
     Validation,
 )
+from tasks.tables import write_examples, writing
 from tasks.verdict_records import CleanScore, GateEvidence, Verdict
 from tests.unit.evaluations import evaluation, gate, rule
+from tests.unit.rows import example
 from tests.unit.test_diagnosis import METRICS
 
 
@@ -82,7 +85,24 @@ def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_json(paths.TRAIN_METRICS, METRICS)
     write_jsonl(paths.TRAIN_HISTORY, [])
     write_json(paths.VALIDATION, validation("0.0025"))
+    write_items("Where does the parcel with the green bow stand", "Who has the key to the second door")
+    write_rows(paths.TRAIN_EXAMPLES, "The printer is out of paper again", "My invoice names the wrong street")
+    write_rows(paths.VALIDATION_EXAMPLES, "The password letter never came")
     return tmp_path
+
+
+def write_items(*questions: str) -> None:
+    with writing(paths.BENCHMARK_ITEMS / paths.ITEMS, BenchmarkItem) as items:
+        items.write(
+            [
+                BenchmarkItem(benchmark="routing", item=place, part="question", text=text)
+                for place, text in enumerate(questions)
+            ]
+        )
+
+
+def write_rows(path: Path, *questions: str) -> None:
+    write_examples(path, [example(f"row-{place}", question) for place, question in enumerate(questions)])
 
 
 def audit(template_digest: str) -> SupervisionAudit:
@@ -99,9 +119,9 @@ def validation(share: str) -> Validation:
     return Validation(suite="examples", success=True, results=(result,))
 
 
-def run_gate(monkeypatch: pytest.MonkeyPatch, asked: Rule) -> Verdict:
+def run_gate(monkeypatch: pytest.MonkeyPatch, asked: Rule, *measured: Bound) -> Verdict:
     shipped = load_params(Path(__file__).parents[2] / paths.PARAMS)
-    params = shipped.model_copy(update={"gate": gate(asked)})
+    params = shipped.model_copy(update={"gate": gate(asked, measured=measured)})
     monkeypatch.setattr(gate_stage, "load_params", lambda: params)
     gate_stage.main()
     return read_json(paths.VERDICT, Verdict)
@@ -130,9 +150,25 @@ def test_the_gate_leaves_what_its_verdict_rests_on(line: Path, monkeypatch: pyte
     evidence = read_json(paths.GATE_EVIDENCE, GateEvidence)
     assert (evidence.adapter_digest, evidence.template_digest) == (digest_path(paths.ADAPTER), "c")
     assert evidence.figures == {
-        "adapter_bytes": 1000, "eval_loss": 0.1, "final_loss": 0.1, "pii_share": 0.0025, "seen_items_share": 0.2,
+        "adapter_bytes": 1000, "contaminated_rows": 0,
+        "eval_loss": 0.1, "final_loss": 0.1, "pii_share": 0.0025, "seen_items_share": 0.2,
         "trainable_share": 0.01, "train_tokens": 100,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("path", [paths.TRAIN_EXAMPLES, paths.VALIDATION_EXAMPLES])
+def test_rows_that_hold_an_item_and_came_in_after_the_split_are_refused(
+    line: Path, monkeypatch: pytest.MonkeyPatch, path: Path
+) -> None:
+    write_rows(
+        path, "Where does the parcel with the green bow stand?", "where does the parcel with the GREEN bow stand"
+    )
+    bound = Bound(figure="contaminated_rows", min=None, max=0)
+    found = run_gate(monkeypatch, rule(min_value=0.4), bound)
+    assert found.verdict == "refused"
+    assert found.failures == (
+        "run contaminated_rows: rows of training or validation that hold an item of a benchmark: 2, at most 0 is asked",
+    )
 
 
 def test_the_same_evidence_gives_the_same_bytes(line: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,7 +66,7 @@ def test_all_problems_are_reported_at_once_with_line_key_found_and_the_nearest_n
         ("range: [0, 1] #", "range: [0, 1, 2] #", r"gate.rules.0.range: List should have at most 2 items"),
         ("min_value: 0.33", "min_value: 33", r"gate.rules.0: min_value 33 lies outside range, 0 to 1"),
         ("max: 0.2\n", "max: null\n", r"gate.measured.0: give min or max, or take the rule out"),
-        ("figure: pii_share", "figure: latency", r"gate.measured.1.figure: Input should be 'adapter_bytes'"),
+        ("figure: pii_share", "figure: latency", r"gate.measured.2.figure: Input should be 'adapter_bytes'"),
         ("tie: candidate", "tie: both", r"gate.tie: Input should be 'candidate' or 'champion'"),
         (
             "max_loss_from_base: 0.05",
