@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from flows import display, registry, workspace
-from flows.record import read_run
+from flows.git import show_bytes
+from flows.record import CANDIDATE_SAMPLES, read_run
 from flows.reproduce import checkout, run_lines, stage_environment
 from flows.workspace import RunPlace
 from tasks import paths
@@ -25,6 +26,16 @@ from tasks.records import BaseRecord, Champion, ChampionModel, Evaluation
 
 STAGE = "evaluate_candidate"
 """The stage whose environment the champion is evaluated in, and that it follows."""
+
+
+def write_samples(place: RunPlace, champion: Champion) -> None:
+    """Put what the champion answered beside its scores, for the report to show; runs of old kept none."""
+    kept = f"runs/{champion.run}/{CANDIDATE_SAMPLES}"
+    answers = None if champion.commit is None else show_bytes(place.root, champion.commit, kept)
+    target = place.worktree / paths.CHAMPION_SAMPLES
+    target.unlink(missing_ok=True)
+    if answers is not None:
+        target.write_bytes(answers)
 
 
 def bring_up_to_date(place: RunPlace, timeout_seconds: float) -> bool:
@@ -50,6 +61,7 @@ def bring_up_to_date(place: RunPlace, timeout_seconds: float) -> bool:
         shown.note(f"{champion.release} cannot be evaluated again, so that the gate will refuse: {error}")
         return False
     registry.write_champion(place.worktree, champion.model_copy(update={"evaluation": again}))
+    shutil.copyfile(place.worktree / paths.EVALUATE_CHAMPION / paths.SAMPLES, place.worktree / paths.CHAMPION_SAMPLES)
     return True
 
 

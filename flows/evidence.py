@@ -4,7 +4,7 @@ A workspace may still hold outputs of an earlier run. So a file counts only when
 end in this run; whatever else lies there is left alone.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,6 @@ from tasks.records import (
 
 DATA_STAGES = {"ingest": paths.INGEST, "clean": paths.CLEAN, "dedup": paths.DEDUP, "split": paths.SPLIT}
 _ENDS: dict[StageOutcome, str] = {"refused": "was refused", "failed": "failed", "cancelled": "was cancelled"}
-_RIGHT = 0.5
 
 Value = TypeVar("Value")
 
@@ -52,7 +51,7 @@ class Ledger:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the line's files say; `samples` are those of base and candidate.
+    """What the line's files say; `champion_samples` are empty where nothing holds production, or its run kept none.
 
     `conflicts` counts the hints of wrong labels; `champion_data` is the profile that `profile` is compared with, and
     `docs` is the folder of Data Docs.
@@ -72,29 +71,7 @@ class Evidence:
     supervision: Found[SupervisionAudit]
     base_samples: Found[tuple[Sample, ...]]
     candidate_samples: Found[tuple[Sample, ...]]
-
-
-@dataclass(frozen=True)
-class Flip:
-    """One benchmark item that base and candidate answered differently in the eyes of the metric."""
-
-    item: int
-    prompt: str
-    target: str
-    base_answer: str
-    candidate_answer: str
-
-
-@dataclass(frozen=True)
-class Flips:
-    """How the candidate changed the base's right and wrong answers on one benchmark, by one metric."""
-
-    benchmark: str
-    metric: str
-    both_right: int
-    both_wrong: int
-    gained: tuple[Flip, ...]
-    lost: tuple[Flip, ...]
+    champion_samples: tuple[Sample, ...]
 
 
 def read_evidence(record: RunRecord, workspace: Path) -> Evidence:
@@ -124,6 +101,7 @@ def read_evidence(record: RunRecord, workspace: Path) -> Evidence:
         supervision=found("train", lambda: read_json(workspace / paths.SUPERVISION, SupervisionAudit)),
         base_samples=found("evaluate_base", lambda: samples(paths.EVALUATE_BASE)),
         candidate_samples=found("evaluate_candidate", lambda: samples(paths.EVALUATE_CANDIDATE)),
+        champion_samples=champion_samples(workspace),
     )
 
 
@@ -142,6 +120,14 @@ def champion_data(workspace: Path) -> DataProfile | None:
         return read_json(workspace / paths.CHAMPION, Champion).data
     except FileInvalid:
         return None
+
+
+def champion_samples(workspace: Path) -> tuple[Sample, ...]:
+    """What the champion answered; nothing when there is no champion, or its run kept no samples."""
+    try:
+        return tuple(read_jsonl(workspace / paths.CHAMPION_SAMPLES, Sample))
+    except FileInvalid:
+        return ()
 
 
 def data_docs(record: RunRecord, workspace: Path) -> Path | None:
@@ -175,40 +161,3 @@ def why_missing(record: RunRecord, stage: str) -> str:
     if stop is None:
         return f"The stage {stage} did not run: the run ended before it."
     return f"The stage {stage} did not run: {stop.name} {_ENDS[stop.outcome]} before it."
-
-
-def flips(base: tuple[Sample, ...], candidate: tuple[Sample, ...], metrics: dict[str, str]) -> Iterator[Flips]:
-    """Pair the items of base and candidate by benchmark and number, and sort them by who was right.
-
-    Args:
-        base: samples of the base model.
-        candidate: samples of the candidate.
-        metrics: the metric to judge each benchmark by; an item is right from 0.5 on.
-    """
-    answers = {(sample.benchmark, sample.item): sample for sample in candidate}
-    for benchmark, metric in metrics.items():
-        pairs = [
-            (sample, other)
-            for sample in base
-            if sample.benchmark == benchmark
-            and (other := answers.get((benchmark, sample.item))) is not None
-            and metric in sample.metrics
-            and metric in other.metrics
-        ]
-        if pairs:
-            yield _sorted_pairs(benchmark, metric, pairs)
-
-
-def _sorted_pairs(benchmark: str, metric: str, pairs: list[tuple[Sample, Sample]]) -> Flips:
-    kinds: dict[tuple[bool, bool], list[Flip]] = {(a, b): [] for a in (False, True) for b in (False, True)}
-    for base, candidate in pairs:
-        flip = Flip(base.item, base.prompt, base.target, base.answer, candidate.answer)
-        kinds[base.metrics[metric] >= _RIGHT, candidate.metrics[metric] >= _RIGHT].append(flip)
-    return Flips(
-        benchmark=benchmark,
-        metric=metric,
-        both_right=len(kinds[True, True]),
-        both_wrong=len(kinds[False, False]),
-        gained=tuple(kinds[False, True]),
-        lost=tuple(kinds[True, False]),
-    )

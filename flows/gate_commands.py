@@ -10,7 +10,7 @@ from flows.commands import EXIT_CODES, ended_run
 from flows.explanation import explanation
 from flows.gate_story import Kept, replay
 from flows.git import repository_root
-from flows.record import read_run
+from flows.record import CANDIDATE_SAMPLES, read_run
 from flows.run_record import RunRecord
 from flows.wording import cut, result_line
 from tasks.digests import digest_text
@@ -45,9 +45,7 @@ def explain_command(start: Path, wanted: str | None) -> None:
     for line in explanation(record, verdict):
         console.print(Text(line))
     kept = Kept(root, record.run_id)
-    items = telling_items(
-        verdict, kept.samples("base_samples.jsonl.gz"), kept.samples("candidate_samples.jsonl.gz"), SHOWN_ITEMS
-    )
+    items = telling_items(verdict, kept.samples("base_samples.jsonl.gz"), kept.samples(CANDIDATE_SAMPLES), SHOWN_ITEMS)
     if not items:
         console.print(Text("\nThe run kept no texts of items to show."))
         return

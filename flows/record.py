@@ -36,6 +36,8 @@ PACKAGES = (
 )
 DATA_PROFILE = "profile.json"
 """The name beside the record that the champion's data is found by."""
+CANDIDATE_SAMPLES = "candidate_samples.jsonl.gz"
+"""The name beside the record that the champion's answers are found by."""
 KEPT_FILES = (  # stage, what it wrote, the name beside the record
     ("validate", paths.DATA_APPROVAL, "data_approval.json"),
     ("validate", paths.VALIDATION, "validation.json"),
@@ -46,7 +48,7 @@ KEPT_FILES = (  # stage, what it wrote, the name beside the record
     ("evaluate_base", paths.EVALUATE_BASE / paths.EVALUATION, "base.json"),
     ("evaluate_candidate", paths.EVALUATE_CANDIDATE / paths.EVALUATION, "candidate.json"),
     ("evaluate_base", paths.EVALUATE_BASE / paths.SAMPLES, "base_samples.jsonl.gz"),
-    ("evaluate_candidate", paths.EVALUATE_CANDIDATE / paths.SAMPLES, "candidate_samples.jsonl.gz"),
+    ("evaluate_candidate", paths.EVALUATE_CANDIDATE / paths.SAMPLES, CANDIDATE_SAMPLES),
     ("gate", paths.GATE_EVIDENCE, "gate_evidence.json"),
     ("gate", paths.VERDICT, "verdict.json"),
     ("gate", paths.ADAPTER_APPROVAL, "adapter_approval.json"),

@@ -13,7 +13,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from flows import plots, wording
-from flows.evidence import DATA_STAGES, Evidence, Flips, flips, read_evidence, why_missing
+from flows.evidence import DATA_STAGES, Evidence, read_evidence, why_missing
+from flows.flips import Flips, flips
 from flows.rules import meaning
 from flows.run_record import RunRecord, ScoreLine, StageRecord
 from flows.workspace import DOCS_LINK
@@ -190,11 +191,15 @@ def alarms(summaries: Sequence[DataSummary]) -> list[tuple[str, str]]:
 
 
 def changed_answers(record: RunRecord, evidence: Evidence) -> list[Flips]:
-    """The benchmark items whose answer turned right or wrong, benchmark by benchmark."""
+    """The benchmark items whose answer turned right or wrong since the base, then those since the champion."""
     base, candidate = evidence.base_samples.value, evidence.candidate_samples.value
     if base is None or candidate is None:
         return []
-    return list(flips(base, candidate, judged_metrics(record)))
+    metrics = judged_metrics(record)
+    return [
+        *flips("base", base, candidate, metrics),
+        *flips("champion", evidence.champion_samples, candidate, metrics),
+    ]
 
 
 def judged_metrics(record: RunRecord) -> dict[str, str]:

@@ -15,7 +15,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from flows import display, record, registry, workspace
-from flows.champion import bring_up_to_date
+from flows.champion import bring_up_to_date, write_samples
 from flows.evidence import data_docs
 from flows.record import Progress
 from flows.release import identical_release, register_and_promote, release_flow
@@ -235,6 +235,7 @@ def attempt(place: RunPlace, progress: Progress, *, release: bool) -> None:
         params = load_params(place.worktree / paths.PARAMS)
         champion, _ = registry.champion(place.root, params.release.name, params.release.stage)
         registry.write_champion(place.worktree, champion)
+        write_samples(place, champion)
         checkout(place.worktree)
         run_line(place, params, progress, release=release)
     except StageStopped as stopped:

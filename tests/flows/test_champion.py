@@ -10,19 +10,24 @@ from types import SimpleNamespace
 import pytest
 
 from flows import champion, display, registry
-from flows.champion import bring_up_to_date, outdated
+from flows.champion import bring_up_to_date, outdated, write_samples
+from flows.evidence import read_evidence
 from flows.git import git, show_file
 from flows.workspace import RunPlace, at_commit
 from tasks import paths
 from tasks.digests import digest_path
 from tasks.errors import WorkspaceInvalid
-from tasks.files import read_json, write_json
-from tasks.records import Champion, ChampionModel, Evaluation
+from tasks.files import read_json, write_json, write_jsonl
+from tasks.records import Champion, ChampionModel, Evaluation, Sample
+from tests.flows.fake_run import fake_samples, passed_record
 from tests.flows.test_retrain import FIRST, SECOND, go
 from tests.flows.tiny_line import evaluation
 from tests.flows.tiny_repo import commit, run
 
 pytestmark = pytest.mark.usefixtures("prefect_server", "plain_git")
+
+
+MEASURED_AGAIN = "what the champion said when it was measured again"
 
 
 def other_settings(found: Evaluation) -> Evaluation:
@@ -44,11 +49,17 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, *, fails: bool = False) -> list[Ch
         else:
             again = other_settings(evaluation("champion", 0.75))
             write_json(root / paths.EVALUATE_CHAMPION / paths.EVALUATION, again)
+            write_jsonl(root / paths.EVALUATE_CHAMPION / paths.SAMPLES, [answer(MEASURED_AGAIN)])
         yield "evaluate champion: ticket_routing exact_match 0.750"
         yield 1 if fails else 0
 
     monkeypatch.setattr(champion, "run_lines", run_lines)
     return given
+
+
+def answer(text: str) -> Sample:
+    """What the champion answered to an item that the made-up candidate has answered too."""
+    return next(one for one in fake_samples("candidate") if one.item == 1).model_copy(update={"answer": text})
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +98,25 @@ def test_a_run_evaluates_the_champion_again_and_the_gate_compares_with_that(
     assert {stage.name: stage.outcome for stage in record.stages}["gate"] in {"executed", "restored"}
     assert [model.base.name for model in given] == ["made/up"]
     assert given[0].quantization is not None
-    assert "data/champion/adapter" not in git(released, "ls-tree", "-r", "--name-only", f"run/{SECOND}")
+    files = git(released, "ls-tree", "-r", "--name-only", f"run/{SECOND}").splitlines()
+    assert [name for name in files if name.startswith("data/champion/")] == ["data/champion/champion.json"]
+
+
+def test_the_report_sets_the_candidates_answers_beside_the_champions(
+    place: RunPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_samples(place, kept(place))
+    of_the_release = read_evidence(passed_record(), place.worktree).champion_samples
+    assert of_the_release == tuple(fake_samples("candidate"))
+    stand_in(monkeypatch)
+    bring_up_to_date(place, 60)
+    assert [one.answer for one in read_evidence(passed_record(), place.worktree).champion_samples] == [MEASURED_AGAIN]
+
+
+def test_without_a_champion_there_are_no_answers_of_it(place: RunPlace) -> None:
+    write_samples(place, kept(place))
+    write_samples(place, Champion())
+    assert read_evidence(passed_record(), place.worktree).champion_samples == ()
 
 
 def test_the_gate_looks_again_where_nothing_but_the_champions_scores_moved(

@@ -21,6 +21,7 @@ from tests.flows.fake_run import (
     fake_champion,
     fake_ledger,
     fake_metrics,
+    fake_samples,
     fake_stages,
     fake_summaries,
     fake_supervision,
@@ -277,6 +278,21 @@ def test_changed_answers_are_counted_in_both_directions(workspace: Path) -> None
         ("ticket_routing", 6, 69, 164, 1),
         ("general_knowledge", 66, 78, 6, 10),
     ]
+
+
+def test_answers_that_changed_since_the_champion_stand_beside_those_since_the_base(tmp_path: Path) -> None:
+    write_workspace(tmp_path)
+    champion = [one for one in fake_samples("base") if one.benchmark == "ticket_routing"]
+    champion[35] = champion[35].model_copy(update={"prompt": "an item of another benchmark"})
+    write_jsonl(tmp_path / paths.CHAMPION_SAMPLES, champion)
+    found = changed_answers(passed_record(), read_evidence(passed_record(), tmp_path))
+    assert [(one.other, one.benchmark) for one in found] == [
+        ("base", "ticket_routing"), ("base", "general_knowledge"), ("champion", "ticket_routing"),
+    ]  # fmt: skip
+    assert found[2].both_right + found[2].both_wrong + len(found[2].gained) + len(found[2].lost) == 239
+    text = section(page(passed_record(), tmp_path, tmp_path), "changed")
+    assert "ticket_routing <small>exact_match, compared with the champion</small>" in text
+    assert "champion wrong, candidate right" in text
 
 
 def test_at_most_ten_changed_answers_are_shown(passed: str) -> None:
