@@ -7,15 +7,29 @@ besides evaluations is written as `evidence.json`, so that it can be recomputed 
 from typing import Literal
 
 from tasks import paths
+from tasks.answer_findings import count_faults
 from tasks.approvals import Approval, write_approval
 from tasks.digests import digest_path
 from tasks.entry import run_stage
 from tasks.files import read_json, read_jsonl, write_json
+from tasks.finding_changes import PreparedWith, trained_with
 from tasks.gate_evidence import Case, NoEvidence, read_evaluation
 from tasks.gate_figures import find_figures
-from tasks.params import load_params
+from tasks.label_findings import count_noise
+from tasks.params import Params, load_params
 from tasks.params_gate import GateParams
-from tasks.records import Champion, ContaminatedItems, SupervisionAudit, TrainingPoint, TrainMetrics, Validation
+from tasks.records import (
+    Champion,
+    Conflict,
+    ContaminatedItems,
+    DataSummary,
+    Sample,
+    SupervisionAudit,
+    TrainingPoint,
+    TrainMetrics,
+    Validation,
+)
+from tasks.tables import read_records
 from tasks.verdict import Training, unreadable, whole_verdict
 from tasks.verdict_records import GateEvidence, Outcome, Verdict
 from tasks.verdict_text import summary_lines
@@ -27,8 +41,8 @@ DECISIONS: dict[Outcome, Literal["approved", "refused", "inconclusive"]] = {
 }
 
 
-def gather_evidence(metrics: TrainMetrics) -> GateEvidence:
-    """What the verdict rests on besides evaluations, from the outputs of earlier stages."""
+def gather_evidence(params: Params, metrics: TrainMetrics) -> GateEvidence:
+    """What the verdict and its findings rest on besides evaluations, from parameters and outputs of earlier stages."""
     contaminated = read_json(paths.CONTAMINATED_ITEMS, ContaminatedItems)
     validation = read_json(paths.VALIDATION, Validation)
     return GateEvidence(
@@ -36,6 +50,22 @@ def gather_evidence(metrics: TrainMetrics) -> GateEvidence:
         template_digest=read_json(paths.SUPERVISION, SupervisionAudit).template_digest,
         contaminated=contaminated,
         figures=find_figures(paths.ADAPTER, contaminated, metrics, validation),
+        trained_with=trained_with(params.train, params.lora),
+        prepared_with=prepared_with(params),
+        label_noise=count_noise(
+            read_records(paths.DEDUP / paths.CONFLICTS, Conflict),
+            read_json(paths.DEDUP / paths.SUMMARY, DataSummary).rows_in,
+        ),
+        answers=count_faults(list(read_jsonl(paths.EVALUATE_CANDIDATE / paths.SAMPLES, Sample))),
+    )
+
+
+def prepared_with(params: Params) -> PreparedWith:
+    """What findings need of the parameters of the data."""
+    return PreparedWith(
+        replay_share=params.split.replay_share,
+        has_replay=any(source.role == "replay" for source in params.sources),
+        conflicting_answers=params.dedup.conflicting_answers,
     )
 
 
@@ -69,7 +99,7 @@ def main() -> None:
     """Judge the candidate, write the verdict and the decision about exactly this adapter."""
     params = load_params()
     metrics = read_json(paths.TRAIN_METRICS, TrainMetrics)
-    evidence = gather_evidence(metrics)
+    evidence = gather_evidence(params, metrics)
     verdict = decide(params.gate, evidence, metrics)
     write_json(paths.GATE_EVIDENCE, evidence)
     write_json(paths.VERDICT, verdict)

@@ -62,7 +62,7 @@ def measured(params: Params, name: str) -> tuple[list[Score], list[Sample]]:
     (chosen,) = [item for item in params.evaluate.benchmarks if item.name == name]
     results = run_benchmark(know_nothing(), chosen, tasks[name], params.evaluate)
     scores = parse_scores(name, results)
-    return scores, parse_samples(name, results, scores)
+    return scores, parse_samples(name, results, scores, {})
 
 
 @pytest.fixture

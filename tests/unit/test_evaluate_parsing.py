@@ -27,7 +27,7 @@ def results(*samples: dict[str, Any], metric: str = "acc", figure: object = None
 
 
 def samples_of(found: dict[str, Any]) -> list[Sample]:
-    return parse_samples("planets", found, parse_scores("planets", found))
+    return parse_samples("planets", found, parse_scores("planets", found), {"How many?": "limit"})
 
 
 def rolled(item: int, likelihood: float, weight: int, metric: str) -> dict[str, Any]:

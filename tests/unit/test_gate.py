@@ -9,17 +9,23 @@ from tasks.clean_scores import clean_line, clean_scores
 from tasks.digests import digest_path
 from tasks.errors import FileInvalid, NotApproved
 from tasks.files import read_json, write_json, write_jsonl, write_text
+from tasks.finding_changes import PreparedWith
 from tasks.params import load_params
 from tasks.params_gate import Rule
 from tasks.records import (
     Champion,
+    Conflict,
     ContaminatedItems,
+    DataSummary,
+    Ending,
     Evaluation,
     ExpectationResult,
+    Sample,
     SupervisionAudit,
     Validation,
 )
-from tasks.verdict_records import CleanScore, GateEvidence, Verdict
+from tasks.tables import write_records
+from tasks.verdict_records import CleanScore, GateEvidence, LabelNoise, Verdict
 from tests.unit.evaluations import evaluation, gate, rule
 from tests.unit.test_diagnosis import METRICS
 
@@ -82,7 +88,25 @@ def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_json(paths.TRAIN_METRICS, METRICS)
     write_jsonl(paths.TRAIN_HISTORY, [])
     write_json(paths.VALIDATION, validation("0.0025"))
+    conflicts = [conflict(f"a{number}", f"b{number}") for number in range(3)]
+    write_records(paths.DEDUP / paths.CONFLICTS, conflicts, Conflict)
+    write_json(
+        paths.DEDUP / paths.SUMMARY,
+        DataSummary(stage="dedup", rows_in=600, rows_out=590, dropped={}, changed={}, kept={}),
+    )
+    write_jsonl(paths.EVALUATE_CANDIDATE / paths.SAMPLES, [answer(item, "limit") for item in range(100)])
     return tmp_path
+
+
+def conflict(left: str, right: str) -> Conflict:
+    return Conflict(left=left, right=right, similarity=1.0, left_completion="billing", right_completion="sales")
+
+
+def answer(item: int, ending: Ending | None) -> Sample:
+    return Sample(
+        benchmark="routing", item=item, prompt="p", target="sales", answer="billing", metrics={"exact_match": 0.0},
+        ending=ending,
+    )  # fmt: skip
 
 
 def audit(template_digest: str) -> SupervisionAudit:
@@ -166,3 +190,20 @@ def test_a_suite_that_does_not_ask_for_personal_data_leaves_no_figure(
     write_json(paths.VALIDATION, Validation(suite="examples", success=True, results=()))
     run_gate(monkeypatch, rule(min_value=0.4))
     assert read_json(paths.GATE_EVIDENCE, GateEvidence).figures["pii_share"] is None
+
+
+def test_what_findings_are_made_of_is_kept_as_evidence(line: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = run_gate(monkeypatch, rule(min_value=0.4))
+    kept = read_json(paths.GATE_EVIDENCE, GateEvidence)
+    assert kept.trained_with is not None
+    assert (kept.trained_with.learning_rate, kept.trained_with.r) == (7e-4, 16)
+    assert kept.prepared_with == PreparedWith(replay_share=0.08, has_replay=True, conflicting_answers="drop")
+    assert kept.label_noise == LabelNoise(pairs=3, rows=6, compared=600, example=("a0", "b0"))
+    assert [(item.generated, item.at_limit) for item in kept.answers] == [(100, 100)]
+    assert (found.verdict, [finding.mode for finding in found.diagnosis]) == ("passed", ["stop_token", "noisy_data"])
+
+
+def test_an_evaluation_that_cannot_be_read_is_a_finding(line: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_text(paths.EVALUATE_CANDIDATE / paths.EVALUATION, "{")
+    (finding,) = run_gate(monkeypatch, rule(min_value=0.4)).diagnosis
+    assert finding.text.startswith("evidence is missing on routing (unreadable): mend the evaluation")
