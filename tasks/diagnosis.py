@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from tasks.answer_findings import answer_findings, other_template
 from tasks.findings import Changes, Finding
-from tasks.label_findings import label_findings
+from tasks.label_findings import label_findings, swap_findings
 from tasks.records import Evaluation, TrainingPoint, TrainMetrics
 from tasks.score_findings import fit_without_transfer, forgetting, too_few_items, too_little_learned
 from tasks.verdict_records import GateEvidence, RuleResult, Verdict
@@ -38,6 +38,7 @@ def diagnose(
     yield from metrics.findings
     yield from too_little_learned(verdict, points, metrics, trained)
     yield from label_findings(evidence.label_noise, prepared)
+    yield from swap_findings(evidence.swapped_labels)
     yield from fit_without_transfer(verdict, models, points, metrics, trained)
     yield from too_few_items(verdict)
 

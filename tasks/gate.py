@@ -15,7 +15,7 @@ from tasks.files import read_json, read_jsonl, write_json
 from tasks.finding_changes import PreparedWith, trained_with
 from tasks.gate_evidence import Case, NoEvidence, read_evaluation
 from tasks.gate_figures import find_figures
-from tasks.label_findings import count_noise
+from tasks.label_findings import count_noise, count_swaps
 from tasks.params import Params, load_params
 from tasks.params_gate import GateParams
 from tasks.records import (
@@ -44,6 +44,7 @@ DECISIONS: dict[Outcome, Literal["approved", "refused", "inconclusive"]] = {
 def gather_evidence(params: Params, metrics: TrainMetrics) -> GateEvidence:
     """What the verdict and its findings rest on besides evaluations, from parameters and outputs of earlier stages."""
     contaminated = read_json(paths.CONTAMINATED_ITEMS, ContaminatedItems)
+    samples = list(read_jsonl(paths.EVALUATE_CANDIDATE / paths.SAMPLES, Sample))
     validation = read_json(paths.VALIDATION, Validation)
     return GateEvidence(
         adapter_digest=digest_path(paths.ADAPTER),
@@ -56,7 +57,8 @@ def gather_evidence(params: Params, metrics: TrainMetrics) -> GateEvidence:
             read_records(paths.DEDUP / paths.CONFLICTS, Conflict),
             read_json(paths.DEDUP / paths.SUMMARY, DataSummary).rows_in,
         ),
-        answers=count_faults(list(read_jsonl(paths.EVALUATE_CANDIDATE / paths.SAMPLES, Sample))),
+        answers=count_faults(samples),
+        swapped_labels=count_swaps(samples),
     )
 
 

@@ -49,6 +49,19 @@ class LabelNoise(Record):
     example: tuple[str, str] | None
 
 
+class SwappedLabels(Record):
+    """How many labels of a benchmark the candidate answers with another one; `items` are those of the swapped ones.
+
+    `labels` are right answers of several items each; `example` is a swapped one and what is answered instead.
+    """
+
+    benchmark: str
+    labels: int
+    swapped: int
+    items: int
+    example: tuple[str, str] | None
+
+
 class GateEvidence(Record):
     """What the gate was shown besides evaluations and the records of the training; with them a verdict is replayed.
 
@@ -65,6 +78,7 @@ class GateEvidence(Record):
     prepared_with: PreparedWith | None = None
     label_noise: LabelNoise | None = None
     answers: tuple[AnswerFaults, ...] = ()
+    swapped_labels: tuple[SwappedLabels, ...] = ()
 
 
 class Comparison(Record):

@@ -94,7 +94,8 @@ def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         paths.DEDUP / paths.SUMMARY,
         DataSummary(stage="dedup", rows_in=600, rows_out=590, dropped={}, changed={}, kept={}),
     )
-    write_jsonl(paths.EVALUATE_CANDIDATE / paths.SAMPLES, [answer(item, "limit") for item in range(100)])
+    samples = [answer(item, "limit") for item in range(100)]
+    write_jsonl(paths.EVALUATE_CANDIDATE / paths.SAMPLES, samples)
     return tmp_path
 
 
@@ -104,8 +105,8 @@ def conflict(left: str, right: str) -> Conflict:
 
 def answer(item: int, ending: Ending | None) -> Sample:
     return Sample(
-        benchmark="routing", item=item, prompt="p", target="sales", answer="billing", metrics={"exact_match": 0.0},
-        ending=ending,
+        benchmark="routing", item=item, prompt="p", target="billing" if item % 2 else "sales",
+        answer="sales" if item % 2 else "billing", metrics={"exact_match": 0.0}, ending=ending,
     )  # fmt: skip
 
 
@@ -200,7 +201,9 @@ def test_what_findings_are_made_of_is_kept_as_evidence(line: Path, monkeypatch: 
     assert kept.prepared_with == PreparedWith(replay_share=0.08, has_replay=True, conflicting_answers="drop")
     assert kept.label_noise == LabelNoise(pairs=3, rows=6, compared=600, example=("a0", "b0"))
     assert [(item.generated, item.at_limit) for item in kept.answers] == [(100, 100)]
-    assert (found.verdict, [finding.mode for finding in found.diagnosis]) == ("passed", ["stop_token", "noisy_data"])
+    assert [(item.labels, item.swapped) for item in kept.swapped_labels] == [(2, 2)]
+    assert found.verdict == "passed"
+    assert [finding.mode for finding in found.diagnosis] == ["stop_token", "noisy_data", "noisy_data"]
 
 
 def test_an_evaluation_that_cannot_be_read_is_a_finding(line: Path, monkeypatch: pytest.MonkeyPatch) -> None:
