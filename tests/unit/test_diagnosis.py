@@ -122,12 +122,12 @@ def test_a_guard_that_holds_is_a_hint_where_its_whole_interval_is_a_loss(low: fl
     assert modes(found_in(holds, word="passed")) == names
 
 
+OPEN = (("min_value", 300), ("max_loss_from_base", 1200), ("max_loss_from_champion", 400), ("min_gain_over_base", None))
+
+
 def test_an_open_condition_is_told_the_items_it_needs_and_blamed_on_nothing_else() -> None:
     (finding,) = found_in(
-        *(
-            result(condition, "inconclusive", items=100, items_needed=needed)
-            for condition, needed in (("min_value", 300), ("max_loss_from_base", 1200), ("min_gain_over_base", None))
-        ),
+        *(result(condition, "inconclusive", items=100, items_needed=needed) for condition, needed in OPEN),
         word="inconclusive",
     )
     assert finding.mode == "too_few_items"

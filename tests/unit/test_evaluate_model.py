@@ -92,8 +92,8 @@ def ending_of(model: HFLM, **settings: object) -> tuple[str, object]:
 def test_how_a_generated_answer_ended_is_told() -> None:
     model = harness(HarnessModel)
     whole, ending = ending_of(model)
-    assert (whole.split(), ending) == (["this", "route"], "stopped")  # the model's own stop token came third
-    assert ending_of(model, max_gen_toks=2)[1] == "limit"
-    assert ending_of(model, max_gen_toks=2, until=["route"])[1] == "stopped"
-    assert ending_of(model, max_gen_toks=3)[1] == "stopped"
+    assert (whole.split(), ending) == (["this", "route"], "stopped")  # the second is the model's own stop token
+    assert ending_of(model, max_gen_toks=2)[1] == "stopped"
+    assert ending_of(model, max_gen_toks=1)[1] == "limit"
+    assert ending_of(model, max_gen_toks=1, until=["this"])[1] == "stopped"
     assert ending_of(model, num_beams=2)[1] is None  # transformers' own decoding does not tell
