@@ -7,6 +7,7 @@ from flows.git import show_file
 from flows.record import read_run, read_runs
 from flows.run_record import RunRecord
 from flows.sweep import Candidate
+from flows.workspace import RUN_BRANCHES
 from tasks.errors import NothingSuggested, RunNotFound
 from tasks.findings import Mode
 from tasks.params_changes import with_values, written
@@ -64,7 +65,7 @@ def suggestions(root: Path, record: RunRecord, params_text: str | None) -> list[
 
     Raises:
         NothingSuggested: no finding names a change.
-        RunNotFound: the repository no longer has the run's parameters.
+        RunNotFound: the run's branch has no parameters.
     """
     verdict = record.verdict
     findings = () if verdict is None else verdict.diagnosis
@@ -84,12 +85,9 @@ def suggestions(root: Path, record: RunRecord, params_text: str | None) -> list[
 
 
 def _own_params(root: Path, record: RunRecord) -> str:
-    text = show_file(root, record.snapshot_commit, PARAMS.as_posix())
+    text = show_file(root, f"{RUN_BRANCHES}{record.run_id}", PARAMS.as_posix())
     if text is None:
-        raise RunNotFound(
-            f"run {record.run_id}: its commit {record.snapshot_commit[:12]} has no {PARAMS} here; fetch the run's "
-            "branch, or name a file with --params"
-        )
+        raise RunNotFound(f"the branch of run {record.run_id} has no {PARAMS}; name a file with --params")
     return text
 
 

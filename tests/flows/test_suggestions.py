@@ -26,6 +26,7 @@ from tasks.records import Sample
 from tests.flows.fake_run import fake_samples, refused_record
 from tests.flows.judged_run import forgetful, judged_record
 from tests.flows.tiny_line import ROOT
+from tests.flows.tiny_repo import commit
 
 REFUSED, SWEPT, CRASHED = "20261120-081502-3f9c", "20261121-081502-77aa", "20261122-081502-0001"
 FORGOT = ["split.replay_share=0.1", "train.learning_rate=0.00035", "train.num_train_epochs=0.25"]
@@ -47,6 +48,8 @@ def good() -> list[Sample]:
 def home(tmp_path: Path, lines: Callable[[str], Path], plain_git: None, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository with a refused run, which forgot, a sweep's candidate of it that passed, and a crashed run."""
     root = Path(shutil.copytree(lines("short"), tmp_path / "repo", symlinks=True))
+    write_text(root / "params.yaml", TEXT)
+    commit(root, "the shipped parameters")
     put(root, REFUSED, TEXT, forgetful())
     candidate = combinations(TEXT, [FORGOT[0]])[0]
     write_text(root / SWEEPS / candidate.file_name, candidate.text)
