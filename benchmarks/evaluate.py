@@ -48,7 +48,7 @@ def contestant(kind: type[HFLM], answers: dict[str, list[Sample]], limit: int | 
 
     def measure() -> None:
         results = run_benchmark(model, chosen[0], load_tasks(settings)[BENCHMARK], settings)
-        answers[kind.__name__] = parse_samples(BENCHMARK, results, parse_scores(BENCHMARK, results))
+        answers[kind.__name__] = parse_samples(BENCHMARK, results, parse_scores(BENCHMARK, results), {})
 
     return measure
 

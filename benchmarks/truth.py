@@ -34,7 +34,7 @@ from tasks.verdict_records import Verdict
 
 TRUTH = paths.STATE / "truth"
 QUICK = (GOOD, "zero steps")
-SHARED = ("tasks", paths.EVALUATE_BASE, paths.BENCHMARK_ITEMS, paths.BASE, paths.SPLIT, paths.VALIDATE)
+SHARED = ("tasks", paths.EVALUATE_BASE, paths.BENCHMARK_ITEMS, paths.BASE, paths.DEDUP, paths.SPLIT, paths.VALIDATE)
 """What a candidate's folder has from the workspace, before something of it is spoilt."""
 
 

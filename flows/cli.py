@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tasks.errors import EXIT_REFUSED, TunegateError
+from tasks.errors import EXIT_REFUSED, ParamsInvalid, TunegateError
 
 app = typer.Typer(
     name="tunegate",
@@ -110,24 +110,39 @@ def plan(
 
 @app.command()
 def sweep(
+    run_id: Annotated[
+        str | None,
+        typer.Argument(metavar="[RUN]", help="Of --suggested: a run's id; the newest with a verdict when left out."),
+    ] = None,
     *,
     settings: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE,…", help="Values to try of one parameter; may be repeated."),
-    ],
+    ] = None,
+    suggested: Annotated[
+        bool, typer.Option("--suggested", help="Try what the findings of a run suggest, instead of --set.")
+    ] = False,
     params_file: ParamsFile = None,
 ) -> None:
-    """Bring every combination of values before the gate, each a run on record, and name the one to release.
+    """Bring candidates before the gate, each a run on record, and name the one to release.
 
-    A combination that a run on record has judged is not run again, so that the same command carries on where it was
-    stopped. The choice accounts for the number of candidates: the best of several is lucky more often.
+    Candidates are every combination of the values of --set, or what the findings of a run suggest. One that a run on
+    record has judged is not run again, so that the same command carries on where it was stopped. The choice accounts
+    for the number of candidates: the best of several is lucky more often.
 
-    Example: [bold]tunegate sweep --set lora.r=8,16 --set train.learning_rate=2e-4,7e-4[/bold]
+    Example: [bold]tunegate sweep --set lora.r=8,16 --set train.learning_rate=2e-4,7e-4[/bold];
+    [bold]tunegate sweep --suggested 20261123[/bold]
     Exit codes: 0 one is chosen; 2 the input is wrong; 3 none passes; 130 and 143 stopped from outside.
     """
-    from flows.sweep_commands import sweep_command  # noqa: PLC0415
+    from flows.sweep_commands import suggested_sweep_command, sweep_command  # noqa: PLC0415
 
-    raise typer.Exit(sweep_command(Path.cwd(), settings, params_file))
+    if suggested == bool(settings) or (run_id is not None and not suggested):
+        raise ParamsInvalid(
+            "tunegate sweep takes either --set KEY=VALUE,… (may be repeated), or --suggested [RUN]; give one of the two"
+        )
+    if suggested:
+        raise typer.Exit(suggested_sweep_command(Path.cwd(), run_id, params_file))
+    raise typer.Exit(sweep_command(Path.cwd(), settings or [], params_file))
 
 
 @app.command()
@@ -302,3 +317,7 @@ def main() -> None:
         word = "refused" if error.exit_code == EXIT_REFUSED else "error"
         typer.echo(f"{word}: {error}", err=True)
         sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":  # the candidates of a sweep are started so
+    main()

@@ -21,12 +21,14 @@ from flows.preflight import check_input, check_machine
 from flows.record import read_run, read_runs, resolve_run, run_folder
 from flows.run_record import RunRecord
 from flows.stopping import stoppable
-from flows.wording import first_line, headline, result_line
+from flows.wording import first_line, headline, result_line, suggested_command
 from tasks.clean_scores import clean_line
 from tasks.errors import EXIT_INCONCLUSIVE, EXIT_REFUSED, ParamsInvalid, RunNotFound, WorkspaceBusy
 from tasks.files import dump_json, write_text
 from tasks.params import Params, ReleaseParams, load_sections
 from tasks.paths import PARAMS
+from tasks.verdict_records import Verdict
+from tasks.verdict_text import finding_lines
 
 PIPE_COLUMNS = 160
 STYLES = {
@@ -99,12 +101,7 @@ def print_end(record: RunRecord, root: Path) -> None:
     word = words.get(record.status, f"verdict: {record.status.upper()}")
     console.print(Text(f"\n{word}", style=f"bold {STYLES[record.status]}"))
     if record.verdict is not None:
-        for result in record.verdict.results:
-            console.print(Text(result_line(result)))
-        for clean in record.verdict.clean_scores:
-            console.print(Text(f"  clean {clean_line(clean)}"))
-        for advice in record.verdict.diagnosis:
-            console.print(Text(f"  try: {advice}"))
+        _print_verdict(console, record.run_id, record.verdict)
     if record.status != "passed" and (record.verdict is None or record.verdict.verdict == "passed"):
         console.print(Text(f"  {record.reason}"))
     if record.release is not None:
@@ -117,6 +114,18 @@ def print_end(record: RunRecord, root: Path) -> None:
     if validated is not None and validated.outcome == "refused":
         _print_where_evidence_is(console, record, root)
     console.print(Text(f"record:  tunegate audit show {record.run_id}"))
+
+
+def _print_verdict(console: Console, run_id: str, verdict: Verdict) -> None:
+    for result in verdict.results:
+        console.print(Text(result_line(result)))
+    for clean in verdict.clean_scores:
+        console.print(Text(f"  clean {clean_line(clean)}"))
+    for finding in verdict.diagnosis:
+        for line in finding_lines(verdict, finding):
+            console.print(Text(f"  {line}"))
+    if any(finding.changes for finding in verdict.diagnosis):
+        console.print(Text(f"  all of these: {suggested_command(run_id)}"))
 
 
 def _print_where_evidence_is(console: Console, record: RunRecord, root: Path) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from flows.run_record import RunRecord
+from flows.wording import suggested_command, sweep_command_line
 from tasks.gate_figures import MEANINGS, OF_THE_RUN
 from tasks.verdict_records import RuleResult, Verdict
 from tasks.verdict_text import amount, percent
@@ -43,14 +44,25 @@ def explanation(record: RunRecord, verdict: Verdict) -> Iterator[str]:
         yield "\nWhat does hold:"
         for result in holding:
             yield f"- {sentence(result)}"
-    if verdict.diagnosis:
-        yield "\nWhat to try:"
-        for advice in verdict.diagnosis:
-            yield f"- {advice}"
+    yield from _to_try(record.run_id, verdict)
     yield (
         f'\n"Proved" means: if it were not so, results like these would come about by chance in fewer than '
         f"{100 * (1 - verdict.confidence):.2g} of 100 such examinations, all rules taken together."
     )
+
+
+def _to_try(run_id: str, verdict: Verdict) -> Iterator[str]:
+    """Every finding with its numbers, and each alternative as a command that can be pasted."""
+    if verdict.diagnosis:
+        yield "\nWhat to try:" if verdict.verdict != "passed" else "\nHints for the next one:"
+    for finding in verdict.diagnosis:
+        yield f"- {finding.text}"
+        if finding.evidence:
+            yield f"    {finding.mode}: {', '.join(f'{name} {value}' for name, value in finding.evidence.items())}"
+        for changes in finding.changes:
+            yield f"    {sweep_command_line(changes)}"
+    if any(finding.changes for finding in verdict.diagnosis):
+        yield f"  All of them, in one table: {suggested_command(run_id)}"
 
 
 def sentence(result: RuleResult) -> str:

@@ -22,8 +22,8 @@ from matplotlib.typing import RcKeyType
 from flows.rows import FlowBar, ledger_bars
 from flows.run_record import Model, ScoreLine, StageOutcome, StageRecord
 from flows.wording import condition, seconds, share
+from tasks.curve_findings import best_point
 from tasks.records import DataSummary, TrainingPoint
-from tasks.training_warnings import best_point
 from tasks.verdict_records import Outcome, RuleResult
 
 INK, MUTED, GRID, SURFACE = "#010101", "#010102", "#010103", "#010104"

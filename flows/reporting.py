@@ -21,6 +21,7 @@ from flows.workspace import DOCS_LINK
 from tasks.files import write_text
 from tasks.records import DataProfile, DataSummary
 from tasks.verdict_records import RuleResult, Verdict
+from tasks.verdict_text import written_changes
 
 SHOWN_FLIPS = 10
 SHOWN_BROKEN_ROWS = 20
@@ -87,7 +88,8 @@ def render_report(record: RunRecord, evidence: Evidence) -> str:
     environment.filters.update(
         share=wording.share, points=wording.points, condition=wording.condition, seconds=wording.seconds,
         moment=wording.moment, cut=wording.cut, meaning=meaning, first_line=wording.first_line,
-        more_lines=wording.more_lines, last_words=last_words,
+        more_lines=wording.more_lines, last_words=last_words, sweep_command_line=wording.sweep_command_line,
+        suggested_command=wording.suggested_command, written_changes=written_changes,
     )  # fmt: skip
     summaries = [found.value for found in evidence.summaries if found.value is not None]
     return environment.get_template("report.html.j2").render(
@@ -235,7 +237,10 @@ def markdown_verdict(verdict: Verdict) -> str:
     lines = [f"# {verdict.verdict.upper()}", "", f"Adapter `{verdict.adapter_digest[:12]}`", ""]
     lines += [f"- {_plain(reason)}" for reason in verdict.reasons]
     if verdict.diagnosis:
-        lines += ["", "What to try:", "", *(f"- {_plain(advice)}" for advice in verdict.diagnosis)]
+        lines += ["", "What to try:" if verdict.verdict != "passed" else "Hints:", ""]
+        for finding in verdict.diagnosis:
+            lines.append(f"- {_plain(finding.text)}")
+            lines += [f"  - `{wording.sweep_command_line(changes)}`" for changes in finding.changes]
     heads = ("benchmark", "metric", "asked", "threshold", "found", "interval", "holds", "items needed")
     lines += ["", f"| {' | '.join(heads)} |", "|---|---|---|---:|---:|---|---|---:|"]
     for result in verdict.results:

@@ -11,10 +11,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flows.commands import PIPE_COLUMNS, STYLES
+from flows.commands import PIPE_COLUMNS, STYLES, ended_run
 from flows.git import repository_root
+from flows.plan import memory_warning
 from flows.preflight import check_input, check_machine
 from flows.run_record import RunRecord, ScoreLine
+from flows.suggestions import SWEEPS, Suggestion, run_to_mend, suggestions
 from flows.sweep import (
     Candidate,
     Judged,
@@ -25,12 +27,11 @@ from flows.sweep import (
     on_record,
     shown_scores,
 )
-from tasks.errors import EXIT_REFUSED, ParamsInvalid
+from tasks.errors import EXIT_REFUSED, NothingSuggested, ParamsInvalid
 from tasks.files import write_text
 from tasks.params import Params
-from tasks.paths import PARAMS, STATE
+from tasks.paths import PARAMS
 
-SWEEPS = STATE / "sweeps"
 LAST = "gate"
 STOPPED = frozenset({130, 143})
 
@@ -48,14 +49,64 @@ def sweep_command(start: Path, settings: Sequence[str], params_file: Path | None
     candidates = combinations(params_text(root, start, params_file), settings)
     params = check_all(root, candidates)
     Console(soft_wrap=True).print(Text(f"{len(candidates)} candidates, each a run until `{LAST}`"))
+    return bring_before_the_gate(root, params, candidates, "the same command carries on")
+
+
+def bring_before_the_gate(root: Path, params: Params, candidates: Sequence[Candidate], again: str) -> int:
+    """Run the candidates that are not on record, show all, name the one to release; the exit code of the sweep."""
     code = run_missing(root, params, candidates)
     judged = judge_all(root, params, candidates)
     chosen = choose(judged)
     print_sweep(params, judged, chosen)
     if code in STOPPED:
-        print("stopped; the same command carries on")
+        print(f"stopped; {again}")
         return code
     return 0 if chosen else EXIT_REFUSED
+
+
+def suggested_sweep_command(start: Path, wanted: str | None, params_file: Path | None) -> int:
+    """A sweep over what the findings of a run suggest.
+
+    Args:
+        start: a folder of the workspace.
+        wanted: a run's id or the beginning of it; None for the newest run with a verdict that is no sweep's.
+        params_file: what the suggestions change in place of the run's own parameters.
+
+    Returns:
+        As for `sweep_command`.
+
+    Raises:
+        RunNotFound: there is no such run, or it has no verdict.
+        NothingSuggested: its findings name no change, or none that can be tried here.
+    """
+    root = repository_root(start)
+    record = run_to_mend(root, None if wanted is None else ended_run(root, wanted))
+    text = None if params_file is None else params_text(root, start, params_file)
+    console = Console(soft_wrap=True)
+    console.print(Text(f"what the findings of run {record.run_id} suggest, each a run until `{LAST}`:"))
+    possible = []
+    for one in suggestions(root, record, text):
+        params, problem = why_impossible(root, one)
+        told = f"left out: {problem}" if problem else ", ".join(one.modes) or "the run as it was"
+        console.print(Text(f"  {one.candidate.name}  ({told})"))
+        if params is not None and not problem:
+            possible.append((one.candidate, params))
+    if not any(candidate.changes for candidate, _ in possible):
+        raise NothingSuggested(
+            f"nothing that the findings of run {record.run_id} suggest can be tried here; mend what is said above, or "
+            "try values of your own with --set"
+        )
+    again = f"`tunegate sweep --suggested {record.run_id}` carries on"
+    return bring_before_the_gate(root, possible[0][1], [candidate for candidate, _ in possible], again)
+
+
+def why_impossible(root: Path, one: Suggestion) -> tuple[Params | None, str]:
+    """The candidate's parameters where they hold together, and why it cannot be tried here; empty when it can."""
+    try:
+        params = check(root, one.candidate)
+    except ParamsInvalid as error:
+        return None, str(error)
+    return params, memory_warning(root, params) or ""
 
 
 def params_text(root: Path, start: Path, params_file: Path | None) -> str:

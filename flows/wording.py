@@ -1,11 +1,14 @@
 """How the report and the Prefect artifacts write numbers, times and conditions."""
 
 import json
+import shlex
 from collections.abc import Iterator
 from datetime import datetime
 
 from pydantic import JsonValue
 
+from tasks.findings import Changes
+from tasks.params_changes import written
 from tasks.verdict_records import RuleResult
 from tasks.verdict_text import MARKS
 
@@ -115,3 +118,14 @@ def file_size(size_bytes: int) -> str:
 def result_line(result: RuleResult) -> str:
     """One condition of a verdict for a terminal."""
     return f"  {MARKS[result.outcome]:<8}{result.benchmark} {result.metric}: {result.reason}"
+
+
+def sweep_command_line(changes: Changes) -> str:
+    """The command that tries one alternative of a finding, as a shell takes it."""
+    settings = (shlex.quote(f"{key}={written(value)}") for key, value in changes.items())
+    return " ".join(["tunegate sweep", *(f"--set {setting}" for setting in settings)])
+
+
+def suggested_command(run_id: str) -> str:
+    """The command that tries every alternative of a run's findings."""
+    return f"tunegate sweep --suggested {run_id}"

@@ -63,6 +63,10 @@ class RunNotFound(TunegateError):
     """No run on record has the id that was asked for."""
 
 
+class NothingSuggested(TunegateError):
+    """The findings of a run name nothing to try."""
+
+
 class EvidenceMissing(TunegateError):
     """A decision was asked for without the figures it needs; that is a refusal, never a pass."""
 

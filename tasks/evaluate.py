@@ -177,13 +177,14 @@ def measure(
     fingerprint: Fingerprint,
 ) -> Measured:
     """Measure one benchmark, and keep the result."""
-    results = run_benchmark(model(), benchmark, tasks, evaluate)
+    harness = model()
+    results = run_benchmark(harness, benchmark, tasks, evaluate)
     scores = parse_scores(benchmark.name, results)
     measured = Measured(
         weights_digest=digest,
         fingerprint=fingerprint,
         scores=tuple(scores),
-        samples=tuple(parse_samples(benchmark.name, results, scores)),
+        samples=tuple(parse_samples(benchmark.name, results, scores, getattr(harness, "endings", {}))),
     )
     keep(measured)
     return measured

@@ -5,7 +5,7 @@ its last digits, so that answers, not bits, are equal. All models of the line ar
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from lm_eval.models.huggingface import HFLM
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from tasks.prefix_cache import common_prefix, generate_greedily, padded, read_once
+from tasks.records import Ending
 
 REPORT_EVERY_SECONDS = 5.0
 MIN_SHARED_TOKENS = 8
@@ -37,9 +38,11 @@ class HarnessModel(HFLM):  # type: ignore[misc]  # lm-eval is not typed
 
     The choices of a question share its text, and the questions of a benchmark begin alike (system prompt, examples):
     each is computed once, and what follows continues from its cache. Of generated answers those that have ended leave
-    the batch.
+    the batch. `endings` says of the last requests how the answer to each prompt ended, where decoding was ours.
     """
 
+    endings: Mapping[str, Ending] = {}
+    prompts: Sequence[str] = ()
     done = 0
     total = 0
     started = 0.0
@@ -53,7 +56,13 @@ class HarnessModel(HFLM):  # type: ignore[misc]  # lm-eval is not typed
     def generate_until(self, requests: Sequence[Any], **options: Any) -> Any:
         """Count the requests, then answer them."""
         self._begin(len(requests))
+        self.endings = {}
         return super().generate_until(requests, **options | {"disable_tqdm": True})
+
+    def tok_batch_encode(self, strings: Sequence[str], *rest: Any, **options: Any) -> Any:
+        """The tokens of the prompts that are answered next, which are kept as texts."""
+        self.prompts = list(strings)
+        return super().tok_batch_encode(strings, *rest, **options)
 
     def _loglikelihood_tokens(self, requests: list[Encoded], **options: Any) -> list[Answer]:
         """Answer the requests that share a context together, the others as lm-eval does."""
@@ -143,7 +152,10 @@ class HarnessModel(HFLM):  # type: ignore[misc]  # lm-eval is not typed
             return tokens[-1] in ends or any(word and word in text for word in stop for text in texts)
 
         contexts = [row[kept.bool()].tolist() for row, kept in zip(context, mask, strict=True)]
-        found = [torch.tensor(tokens) for tokens in generate_greedily(self.model, contexts, max_tokens, has_ended)]
+        generated = generate_greedily(self.model, contexts, max_tokens, has_ended)
+        told: list[Ending] = ["stopped" if has_ended(tokens) else "limit" for tokens in generated]
+        self.endings = {**self.endings, **dict(zip(self.prompts, told, strict=True))}
+        found = [torch.tensor(tokens) for tokens in generated]
         answers = torch.full((len(found), max(map(len, found))), self.tokenizer.pad_token_id, device=context.device)
         for row, tokens in zip(answers, found, strict=True):
             row[: len(tokens)] = tokens

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from tasks.errors import EvidenceMissing
 from tasks.item_figures import ItemFigures, item_figures
-from tasks.records import Sample, Score
+from tasks.records import Ending, Sample, Score
 
 Drawn = Sequence[Mapping[str, Any]]
 """What lm-eval logged of the items of one task through one filter, in item order."""
@@ -124,13 +124,16 @@ def _stderr(figures: ItemFigures) -> float | None:
     return error * figures.value if figures.scale == "log" else error
 
 
-def parse_samples(benchmark: str, results: Mapping[str, Any], scores: Sequence[Score]) -> list[Sample]:
+def parse_samples(
+    benchmark: str, results: Mapping[str, Any], scores: Sequence[Score], endings: Mapping[str, Ending]
+) -> list[Sample]:
     """What was asked and answered, item by item, for people to read; of several filters the first by name.
 
     Args:
         benchmark: the benchmark's name.
         results: what lm-eval returned for it.
         scores: what `parse_scores` made of them.
+        endings: how the answers to prompts ended, where the engine tells.
     """
     first = min(score.filter_name for score in scores)
     shown = [score for score in scores if score.filter_name == first]
@@ -142,9 +145,16 @@ def parse_samples(benchmark: str, results: Mapping[str, Any], scores: Sequence[S
             target=_target(sample),
             answer=_answer(sample),
             metrics={score.metric: score.per_sample[item] for score in shown},
+            ending=_ending(sample, endings),
         )
         for item, sample in enumerate(_all_drawn(results, first))
     ]
+
+
+def _ending(sample: Mapping[str, Any], endings: Mapping[str, Ending]) -> Ending | None:
+    """How a generated answer ended; lm-eval asks for one with a prompt and the settings of the generation."""
+    prompt, *rest = sample["arguments"][0]
+    return endings.get(str(prompt), "unknown") if rest and isinstance(rest[0], Mapping) else None
 
 
 def _all_drawn(results: Mapping[str, Any], filter_name: str) -> Iterator[Mapping[str, Any]]:

@@ -7,19 +7,25 @@ besides evaluations is written as `evidence.json`, so that it can be recomputed 
 from typing import Literal
 
 from tasks import paths
+from tasks.answer_findings import count_faults
 from tasks.approvals import Approval, write_approval
 from tasks.contaminated_rows import compare
 from tasks.digests import digest_path
 from tasks.entry import run_stage
 from tasks.files import read_json, read_jsonl, write_json
+from tasks.finding_changes import PreparedWith, trained_with
 from tasks.gate_evidence import Case, NoEvidence, read_evaluation
 from tasks.gate_figures import find_figures
+from tasks.label_findings import count_noise, count_swaps
 from tasks.params import Params, load_params
 from tasks.params_gate import GateParams
 from tasks.records import (
     BenchmarkItem,
     Champion,
+    Conflict,
     ContaminatedItems,
+    DataSummary,
+    Sample,
     SupervisionAudit,
     TrainingPoint,
     TrainMetrics,
@@ -38,18 +44,36 @@ DECISIONS: dict[Outcome, Literal["approved", "refused", "inconclusive"]] = {
 
 
 def gather_evidence(params: Params, metrics: TrainMetrics) -> GateEvidence:
-    """What the verdict rests on besides evaluations, from the outputs of earlier stages.
+    """What the verdict and its findings rest on besides evaluations, from parameters and outputs of earlier stages.
 
     `split` has taken the rows out that hold an item of a benchmark; whether none came in after it is counted in the
     files that training read, so that no score rests on what was learned by heart.
     """
     contaminated = read_json(paths.CONTAMINATED_ITEMS, ContaminatedItems)
+    samples = list(read_jsonl(paths.EVALUATE_CANDIDATE / paths.SAMPLES, Sample))
     validation = read_json(paths.VALIDATION, Validation)
     return GateEvidence(
         adapter_digest=digest_path(paths.ADAPTER),
         template_digest=read_json(paths.SUPERVISION, SupervisionAudit).template_digest,
         contaminated=contaminated,
         figures=find_figures(paths.ADAPTER, contaminated, metrics, validation, count_contaminated(params)),
+        trained_with=trained_with(params.train, params.lora),
+        prepared_with=prepared_with(params),
+        label_noise=count_noise(
+            read_records(paths.DEDUP / paths.CONFLICTS, Conflict),
+            read_json(paths.DEDUP / paths.SUMMARY, DataSummary).rows_in,
+        ),
+        answers=count_faults(samples),
+        swapped_labels=count_swaps(samples),
+    )
+
+
+def prepared_with(params: Params) -> PreparedWith:
+    """What findings need of the parameters of the data."""
+    return PreparedWith(
+        replay_share=params.split.replay_share,
+        has_replay=any(source.role == "replay" for source in params.sources),
+        conflicting_answers=params.dedup.conflicting_answers,
     )
 
 

@@ -3,8 +3,9 @@
 import json
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, FiniteFloat
+from pydantic import BaseModel, ConfigDict, FiniteFloat, model_validator
 
+from tasks.findings import Finding, unclassified
 from tasks.params_train import QuantizationParams
 
 Partition = Literal["train", "validation", "test"]
@@ -211,9 +212,9 @@ class TrainMetrics(Record):
     """What training did, without clocks: the same run gives the same file.
 
     `eval_loss` is the validation loss of the weights that were saved, `best_step` where the least one was measured,
-    `notes` are the warnings of `training_warnings`, `attention` transformers' name of the attention that was computed
-    with, `nondeterminism` why the same inputs may end in other bytes, empty where they end in the same; records of
-    before have neither.
+    `findings` are those of `curve_findings`, sentences without a mode in records of before (`notes`), `attention`
+    transformers' name of the attention that was computed with, `nondeterminism` why the same inputs may end in other
+    bytes, empty where they end in the same; records of before have neither.
     """
 
     method: str
@@ -233,9 +234,17 @@ class TrainMetrics(Record):
     best_step: int | None = None
     best_eval_loss: float | None = None
     stopped_early: bool = False
-    notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
     attention: str | None = None
     nondeterminism: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_before(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or "notes" not in value:
+            return value
+        rest = {name: part for name, part in value.items() if name != "notes"}
+        return rest | {"findings": [unclassified(note) for note in value["notes"]]}
 
 
 class Pace(Record):
@@ -353,8 +362,15 @@ class Evaluation(Record):
         return next((item for item in self.fingerprints if item.benchmark == benchmark), None)
 
 
+Ending = Literal["stopped", "limit", "unknown"]
+"""How a generated answer ended: at a stop, at its greatest length, or by an engine that does not tell."""
+
+
 class Sample(Record):
-    """One item of a benchmark as one model answered it; `metrics` are its parts of the scores, as in `per_sample`."""
+    """One item of a benchmark as one model answered it; `metrics` are its parts of the scores, as in `per_sample`.
+
+    `ending` is None of an answer that was not generated, and in records of before.
+    """
 
     schema_version: Literal[1] = 1
     benchmark: str
@@ -363,6 +379,7 @@ class Sample(Record):
     target: str
     answer: str
     metrics: dict[str, float]
+    ending: Ending | None = None
 
 
 class Measured(Record):

@@ -15,10 +15,12 @@ from transformers import set_seed
 from tasks import paths
 from tasks.adapters import adapt, check_start, first_batches, keep_start, logits_of, promise, save_trained
 from tasks.approvals import require_approval
+from tasks.curve_findings import best_point, curve_findings
 from tasks.digests import digest_path
 from tasks.entry import run_stage
 from tasks.errors import ParamsInvalid
 from tasks.files import need_disk, read_json, write_json, write_jsonl
+from tasks.finding_changes import trained_with
 from tasks.gated_layers import keep_less
 from tasks.launch import launch, quiet_unless_first, rank
 from tasks.models import (
@@ -41,7 +43,6 @@ from tasks.tables import read_examples
 from tasks.trainer import AnswerTrainer, Rows, build_collator, build_trainer
 from tasks.trainer_checkpoints import BYTES_PER_WEIGHT, KEPT, Checkpoints, build_key
 from tasks.training_rows import build_rows
-from tasks.training_warnings import best_point, training_warnings
 from tasks.training_watch import history, trained_weights, write_curves
 
 ADAPTER_DISK_BYTES = 200_000_000
@@ -156,7 +157,7 @@ def measure(session: Session, params: Params, points: list[TrainingPoint], audit
         best_step=None if best is None else best.step,
         best_eval_loss=None if best is None else best.eval_loss,
         stopped_early=trainer.state.global_step < trainer.state.max_steps,
-        notes=training_warnings(points, params.train, params.lora),
+        findings=curve_findings(points, trained_with(params.train, params.lora)),
         attention=session.attention,
         nondeterminism=nondeterminism(trainer.model.device.type, params.compute.num_processes),
     )
@@ -252,8 +253,8 @@ def main() -> None:
     write_curves(paths.TRAIN_CURVES, points)
     metrics = measure(session, params, points, audited)
     write_json(paths.TRAIN_METRICS, metrics)
-    for warning in metrics.notes:
-        print(f"train: warning: {warning}")
+    for finding in metrics.findings:
+        print(f"train: warning: {finding.text}")
     if checkpoints is not None:
         checkpoints.remove()
     print(f"train: {metrics.steps} steps, final loss {metrics.final_loss:.3f}, adapter {metrics.adapter_digest[:12]}")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tasks.clean_scores import clean_scores
-from tasks.diagnosis import diagnose
+from tasks.diagnosis import diagnose, missing_evidence
 from tasks.gate_conditions import Condition, conditions_of, decide, tie_condition
 from tasks.gate_evidence import Case, NoEvidence
 from tasks.gate_figures import judge_figure
@@ -94,15 +94,14 @@ def _told(results: Sequence[RuleResult], outcome: Outcome) -> tuple[str, ...]:
 
 def unreadable(gate: GateParams, evidence: GateEvidence, reason: NoEvidence) -> Verdict:
     """The verdict where an evaluation cannot be read: refused, rule by rule."""
-    return _verdict(gate, evidence, [_without_evidence(rule, reason) for rule in gate.rules])
+    verdict = _verdict(gate, evidence, [_without_evidence(rule, reason) for rule in gate.rules])
+    return verdict.model_copy(update={"diagnosis": tuple(missing_evidence(verdict.results))})
 
 
 def whole_verdict(gate: GateParams, case: Case, training: Training) -> Verdict:
     """The verdict with what is told beside it: scores without items that the base has seen, and what to try."""
     verdict = judge(gate, case)
     clean = clean_scores(gate, case.evidence.contaminated, case.base, case.candidate, case.champion)
-    verdict = verdict.model_copy(update={"clean_scores": clean})
-    if verdict.verdict == "passed":
-        return verdict
-    advice = diagnose(verdict, case.base, case.candidate, training.history, training.metrics)
-    return verdict.model_copy(update={"diagnosis": tuple(advice)})
+    models = (case.base, case.candidate)
+    found = diagnose(verdict, models, (training.history, training.metrics), case.evidence)
+    return verdict.model_copy(update={"clean_scores": clean, "diagnosis": tuple(found)})

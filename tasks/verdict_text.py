@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator, Sequence
 
 from tasks.clean_scores import clean_line
+from tasks.findings import Changes, Finding
+from tasks.params_changes import written
 from tasks.verdict_records import Outcome, RuleResult, Verdict
 
 MARKS: dict[Outcome, str] = {"passed": "ok", "refused": "refused", "inconclusive": "open"}
@@ -89,6 +91,18 @@ def _lines(verdict: Verdict) -> Iterator[str]:
         yield f"refused {failure}"
     for found in verdict.clean_scores:
         yield f"clean   {clean_line(found)}"
-    for advice in verdict.diagnosis:
-        yield f"try: {advice}"
+    for finding in verdict.diagnosis:
+        yield from finding_lines(verdict, finding)
     yield verdict.verdict.upper()
+
+
+def finding_lines(verdict: Verdict, finding: Finding) -> Iterator[str]:
+    """A finding for a terminal: what was seen and what helps, then each alternative as entries of params.yaml."""
+    yield f"{'hint' if verdict.verdict == 'passed' else 'try'}: {finding.text}"
+    for changes in finding.changes:
+        yield f"     {written_changes(changes)}"
+
+
+def written_changes(changes: Changes) -> str:
+    """One alternative as entries of params.yaml, in one line."""
+    return ", ".join(f"{key}: {written(value)}" for key, value in changes.items())

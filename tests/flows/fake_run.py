@@ -13,6 +13,7 @@ from tasks import paths
 from tasks.approvals import Approval
 from tasks.digests import digest_text
 from tasks.files import write_json, write_jsonl, write_text
+from tasks.findings import Finding
 from tasks.records import (
     Champion,
     Conflict,
@@ -63,6 +64,21 @@ TICKETS = (
 QUEUES = ("shipping", "billing", "technical", "privacy", "sales", "repair", "account", "returns")
 
 
+FINDINGS = (
+    Finding(
+        mode="noisy_data",
+        evidence={"benchmark": "ticket_routing", "validation_loss": 0.292},
+        sentence="ticket_routing does not follow",
+        mitigation="look for wrong labels in the sources",
+    ),
+    Finding(
+        mode="overfitting",
+        evidence={"best_eval_loss": 0.292, "last_eval_loss": 0.401},
+        sentence="the validation loss rose from 0.292 to 0.401",
+        mitigation="lower lora.r (now 16) or raise lora.lora_dropout (now 0)",
+        changes=({"lora.r": 8, "lora.lora_alpha": 16}, {"lora.lora_dropout": 0.05}),
+    ),
+)
 FAKE_PACE = Pace(steps=104, seconds=152.4, examples_per_second=5.61, tokens_per_second=367.2, memory_gb=1.93)
 
 
@@ -119,7 +135,7 @@ def fake_verdict(*, passed: bool) -> Verdict:
             ),
         },
         failures=tuple(f"{item.benchmark} {item.metric}: {item.reason}" for item in results if not item.passed),
-        diagnosis=() if passed else ("ticket_routing does not follow: look for wrong labels in the sources",),
+        diagnosis=() if passed else FINDINGS,
     )
 
 

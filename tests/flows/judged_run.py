@@ -7,12 +7,14 @@ from flows import workspace
 from flows.record import commit_record
 from flows.run_record import RunRecord
 from tasks import paths
+from tasks.answer_findings import count_faults
 from tasks.files import write_json, write_jsonl
+from tasks.finding_changes import PreparedWith, trained_with
 from tasks.gate_evidence import Case
 from tasks.params import load_params
 from tasks.records import Champion, ContaminatedItems, Evaluation, Sample, TrainingPoint
 from tasks.verdict import Training, whole_verdict
-from tasks.verdict_records import GateEvidence
+from tasks.verdict_records import GateEvidence, LabelNoise
 from tests.flows.fake_run import fake_digest, fake_history, fake_metrics, fake_samples
 from tests.flows.tiny_line import ROOT
 from tests.unit.evaluations import fingerprint, measured, score
@@ -31,13 +33,18 @@ def evaluation_of(model: str, samples: list[Sample]) -> Evaluation:
 
 def judged_record(root: Path, record: RunRecord, candidate: list[Sample]) -> RunRecord:
     """Put a run on record whose verdict is the gate's own, about these samples."""
-    gate = load_params(ROOT / "params.yaml").gate
+    params = load_params(ROOT / "params.yaml")
+    gate = params.gate
     place = workspace.open_place(root, record.run_id)
     evidence = GateEvidence(
         adapter_digest=fake_digest("adapter"),
         template_digest="c",
         contaminated=ContaminatedItems(checked={"general_knowledge": 160}, seen_by_base={"general_knowledge": (1, 2)}),
         figures={"contaminated_rows": 0.0, "pii_share": 0.0, "seen_items_share": 0.0125},
+        trained_with=trained_with(params.train, params.lora),
+        prepared_with=PreparedWith(replay_share=0.08, has_replay=True, conflicting_answers="drop"),
+        label_noise=LabelNoise(pairs=2, rows=4, compared=1429, example=("a", "b")),
+        answers=count_faults(candidate),
     )
     base = fake_samples("base")
     case = Case(evaluation_of("base", base), evaluation_of("candidate", candidate), Champion(), evidence)
@@ -54,9 +61,9 @@ def judged_record(root: Path, record: RunRecord, candidate: list[Sample]) -> Run
     write_json(place.worktree / paths.VERDICT, verdict)
     write_json(place.worktree / paths.TRAIN_METRICS, fake_metrics())
     write_jsonl(place.worktree / paths.TRAIN_HISTORY, history)
-    params = record.params | {"gate": json.loads(gate.model_dump_json())}
+    recorded = record.params | {"gate": json.loads(gate.model_dump_json())}
     status = verdict.verdict
-    judged = record.model_copy(update={"verdict": verdict, "params": params, "status": status, "reason": "judged"})
+    judged = record.model_copy(update={"verdict": verdict, "params": recorded, "status": status, "reason": "judged"})
     commit_record(place, judged)
     workspace.close_place(place)
     return judged

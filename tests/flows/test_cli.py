@@ -113,6 +113,8 @@ def test_audit_show_of_a_refused_run_says_why_and_what_to_try(with_runs: Path) -
     assert "verdict: REFUSED" in said
     assert "refused ticket_routing exact_match: 27.1 % found where 40.0 % are asked" in said
     assert "try: ticket_routing does not follow: look for wrong labels in the sources" in said
+    assert "\n       lora.lora_alpha: 16, lora.r: 8\n       lora.lora_dropout: 0.05\n" in said
+    assert f"all of these: tunegate sweep --suggested {REFUSED}" in said
 
 
 def test_of_a_long_reason_a_line_is_shown_in_lists_and_no_table_without_scores(with_runs: Path) -> None:

@@ -13,12 +13,14 @@ import pytest
 from typer.testing import CliRunner
 
 from flows import cli, workspace
+from flows.explanation import explanation
 from flows.git import git
 from flows.record import commit_record
 from tasks.files import write_text
 from tasks.params import load_params
 from tasks.verdict_records import Verdict
-from tests.flows.fake_run import fake_samples, passed_record, refused_record
+from tasks.verdict_text import summary_lines
+from tests.flows.fake_run import FINDINGS, fake_samples, fake_verdict, passed_record, refused_record
 from tests.flows.judged_run import forgetful, judged_record
 from tests.flows.tiny_line import ROOT
 
@@ -154,7 +156,13 @@ def test_an_explanation_of_a_refusal_reads_well_to_somebody_who_has_never_seen_t
             "worse by 5.0 points at most. It is proved that it does not."
         ),
         "What does hold:\n- On ticket_routing (exact_match): the candidate reached ",
-        "What to try:\n- forgetting on general_knowledge: raise split.replay_share",
+        "What to try:\n- forgetting on general_knowledge: raise split.replay_share (now 0.08, 5 to 10 % is usual)",
+        "    forgetting: benchmark general_knowledge, found 0.225, high 0.29375, items 160, low 0.1625, metric acc",
+        (
+            "    tunegate sweep --set split.replay_share=0.1\n    tunegate sweep --set train.learning_rate=0.00035\n"
+            "    tunegate sweep --set train.num_train_epochs=0.25\n"
+            f"  All of them, in one table: tunegate sweep --suggested {REFUSED}"
+        ),
         '"Proved" means: if it were not so,',
     ):
         assert sentence in said.replace("\n\n", "\n")
@@ -168,6 +176,19 @@ def test_an_explanation_of_a_pass_says_what_was_proved(home: Path) -> None:
     assert "The candidate passed: every rule is proved to hold. It may be merged and released." in said
     assert "it must be better by 30.0 points at least. That is proved." in said
     assert "gained: the candidate does better than the base" in said
+
+
+@pytest.mark.parametrize(
+    ("is_passed", "word", "title"), [(True, "hint", "Hints for the next one:"), (False, "try", "What to try:")]
+)
+def test_the_findings_of_a_candidate_that_passed_are_hints(is_passed: bool, word: str, title: str) -> None:
+    verdict = fake_verdict(passed=is_passed).model_copy(update={"diagnosis": FINDINGS})
+    told = "\n".join(explanation(passed_record(), verdict))
+    assert f"\n{title}\n- ticket_routing does not follow: look for wrong labels in the sources\n" in told
+    first, second, *changes = summary_lines(verdict)[-5:-1]
+    assert first == f"gate: {word}: ticket_routing does not follow: look for wrong labels in the sources"
+    assert second.startswith(f"gate: {word}: the validation loss rose from 0.292 to 0.401: lower lora.r (now 16) or ")
+    assert changes == ["gate:      lora.lora_alpha: 16, lora.r: 8", "gate:      lora.lora_dropout: 0.05"]
 
 
 def test_the_newest_verdict_is_not_looked_for_beyond_the_newest_run(

@@ -13,9 +13,11 @@ from flows.wording import flattened
 from tasks import paths
 from tasks.errors import FileInvalid
 from tasks.files import dump_json, write_json, write_jsonl, write_text
+from tasks.findings import unclassified
 from tasks.records import ExpectationResult, LedgerEntry, Sample, TrainMetrics, Validation
 from tasks.tables import write_records
 from tests.flows.fake_run import (
+    FINDINGS,
     STAGES,
     crashed_record,
     fake_champion,
@@ -133,7 +135,24 @@ def test_a_refused_run_says_why_and_what_to_try(workspace: Path, tmp_path: Path)
     assert "REFUSED</h1>" in top
     assert "ticket_routing exact_match: 27.1 % found where 40.0 % are asked" in top
     assert "look for wrong labels in the sources" in top
+    assert "overfitting: best_eval_loss 0.292, last_eval_loss 0.401" in top
+    assert (
+        '<code title="params.yaml: lora.lora_alpha: 16, lora.r: 8">'
+        "tunegate sweep --set lora.lora_alpha=16 --set lora.r=8</code>"
+    ) in top
+    assert "<code>tunegate sweep --suggested 20261120-081502-3f9c2a</code>" in top
     assert top.count("✕ no") == 3
+
+
+def test_a_run_that_passed_shows_its_findings_as_hints(workspace: Path, tmp_path: Path) -> None:
+    record = passed_record()
+    assert record.verdict is not None
+    assert "<h2>Hints</h2>" not in page(record, workspace, tmp_path)
+    hinted = record.verdict.model_copy(update={"diagnosis": FINDINGS})
+    text = page(record.model_copy(update={"verdict": hinted}), workspace, tmp_path)
+    assert "<h2>Hints</h2>" in text
+    assert "What to try" not in text
+    assert "Hints:" in markdown_verdict(hinted)
 
 
 def test_an_inconclusive_run_says_so_in_its_heading_with_the_items_needed(workspace: Path, tmp_path: Path) -> None:
@@ -235,8 +254,10 @@ def test_the_curves_show_losses_learning_rate_and_gradient_norm(passed: str) -> 
 
 def test_warnings_of_the_training_stand_above_the_curves(tmp_path: Path) -> None:
     write_workspace(tmp_path)
-    notes = ("overfitting: the training loss is near zero <b>", "the gradient norm exploded once")
-    write_json(tmp_path / paths.TRAIN_METRICS, fake_metrics().model_copy(update={"notes": notes}))
+    sentences = ("overfitting: the training loss is near zero <b>", "the gradient norm exploded once")
+    findings = [unclassified(sentence) for sentence in sentences]
+    metrics = TrainMetrics.model_validate(fake_metrics().model_dump() | {"findings": findings})
+    write_json(tmp_path / paths.TRAIN_METRICS, metrics)
     text = section(page(passed_record(), tmp_path, tmp_path), "curves")
     assert "<strong>Warning:</strong> overfitting: the training loss is near zero &lt;b&gt;" in text
     assert text.count("<strong>Warning:</strong>") == 2
@@ -335,6 +356,7 @@ def test_the_markdown_verdict_starts_with_the_word_and_names_every_failure() -> 
     assert "- ticket_routing exact_match: 27.1 % found where 40.0 % are asked\n" in text
     row = "| ticket_routing | exact_match | score at least | 40.0 % | 27.1 % | 22.1 % to 32.1 % | **no** |  |\n"
     assert row in text
+    assert "  - `tunegate sweep --set lora.lora_alpha=16 --set lora.r=8`\n" in text
 
 
 def test_markdown_from_data_cannot_break_the_table_or_the_page() -> None:

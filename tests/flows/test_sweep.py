@@ -162,6 +162,13 @@ def test_only_what_no_run_has_judged_is_run_and_one_is_chosen(swept: Path, monke
     assert "98.33% confidence" in said
 
 
+def test_a_candidate_is_a_run_of_the_command(short_line: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    wrong = short_line / "wrong.yaml"
+    wrong.write_text("train: 1\n", encoding="utf-8")
+    assert sweep_commands.run_apart(short_line, wrong) == 2
+    assert f"error: {wrong}" in capfd.readouterr().err
+
+
 @pytest.mark.usefixtures("plain_git")
 def test_a_sweep_that_is_stopped_says_how_to_carry_on(swept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code, said, started = start(swept, monkeypatch, 130, ["sweep", "--set", "train.seed=7,8,9"])

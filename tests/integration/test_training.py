@@ -33,5 +33,5 @@ def test_an_adapter_trained_on_wrong_labels_is_refused_and_the_labels_are_suspec
     assert done.returncode == 0, done.stdout + done.stderr
     verdict = read_json(root / "data/gate/verdict.json", Verdict)
     assert verdict.verdict == "refused"
-    assert any("look for wrong labels" in advice for advice in verdict.diagnosis)
+    assert any("look for wrong labels" in finding.text for finding in verdict.diagnosis)
     assert dvc(root, "repro", "merge").returncode != 0

@@ -60,9 +60,10 @@ def know_nothing() -> HarnessModel:
 def measured(params: Params, name: str) -> tuple[list[Score], list[Sample]]:
     tasks = load_tasks(params.evaluate)
     (chosen,) = [item for item in params.evaluate.benchmarks if item.name == name]
-    results = run_benchmark(know_nothing(), chosen, tasks[name], params.evaluate)
+    model = know_nothing()
+    results = run_benchmark(model, chosen, tasks[name], params.evaluate)
     scores = parse_scores(name, results)
-    return scores, parse_samples(name, results, scores)
+    return scores, parse_samples(name, results, scores, model.endings)
 
 
 @pytest.fixture

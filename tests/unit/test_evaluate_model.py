@@ -80,3 +80,20 @@ def test_a_model_that_forgets_old_tokens_is_left_to_lm_eval(monkeypatch: pytest.
 def test_a_batch_holds_no_more_requests_than_asked() -> None:
     groups = [[(0, None)] * size for size in (2, 3, 1, 5, 9)]
     assert [[len(group) for group in batch] for batch in in_batches(groups, 5)] == [[2, 3], [1], [5], [9]]  # type: ignore[arg-type]
+
+
+def ending_of(model: HFLM, **settings: object) -> tuple[str, object]:
+    """What a model answers, and how it says that the answer ended."""
+    wanted = {"until": ["nothing"], "max_gen_toks": 4, "do_sample": False} | settings
+    (answer,) = model.generate_until([Instance("generate_until", {}, ("route this ticket", wanted), 0)])
+    return answer, model.endings.get("route this ticket")
+
+
+def test_how_a_generated_answer_ended_is_told() -> None:
+    model = harness(HarnessModel)
+    whole, ending = ending_of(model)
+    assert (whole.split(), ending) == (["this", "route"], "stopped")  # the second is the model's own stop token
+    assert ending_of(model, max_gen_toks=2)[1] == "stopped"
+    assert ending_of(model, max_gen_toks=1)[1] == "limit"
+    assert ending_of(model, max_gen_toks=1, until=["this"])[1] == "stopped"
+    assert ending_of(model, num_beams=2)[1] is None  # transformers' own decoding does not tell

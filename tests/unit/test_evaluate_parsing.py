@@ -27,7 +27,7 @@ def results(*samples: dict[str, Any], metric: str = "acc", figure: object = None
 
 
 def samples_of(found: dict[str, Any]) -> list[Sample]:
-    return parse_samples("planets", found, parse_scores("planets", found))
+    return parse_samples("planets", found, parse_scores("planets", found), {"How many?": "limit"})
 
 
 def rolled(item: int, likelihood: float, weight: int, metric: str) -> dict[str, Any]:
@@ -73,6 +73,22 @@ def test_a_generated_answer_is_itself_a_number_too() -> None:
     }  # fmt: skip
     (parsed,) = samples_of(results(sample))
     assert (parsed.target, parsed.answer) == ("0", "7")
+
+
+@pytest.mark.parametrize(("prompt", "ending"), [("How many?", "limit"), ("How much?", "unknown")])
+def test_how_a_generated_answer_ended_is_kept_where_the_engine_tells(prompt: str, ending: str) -> None:
+    sample = {
+        "doc_id": 0, "doc": {}, "target": "0", "arguments": [(prompt, {"until": []})], "filtered_resps": ["7"],
+        "filter": "none", "metrics": ["acc"], "acc": 0.0,
+    }  # fmt: skip
+    (parsed,) = samples_of(results(sample))
+    assert parsed.ending == ending
+
+
+def test_an_answer_that_was_chosen_or_only_scored_has_no_ending() -> None:
+    (chosen_one,) = samples_of(results(chosen(0, (-1.0, -2.0), 0.0)))
+    (scored,) = samples_of(results(rolled(0, -4.0, 4, "acc"), metric="acc", figure=math.e))
+    assert (chosen_one.ending, scored.ending) == (None, None)
 
 
 def test_scores_are_kept_item_by_item_in_item_order() -> None:

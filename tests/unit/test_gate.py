@@ -9,19 +9,24 @@ from tasks.clean_scores import clean_line, clean_scores
 from tasks.digests import digest_path
 from tasks.errors import FileInvalid, NotApproved
 from tasks.files import read_json, write_json, write_jsonl, write_text
+from tasks.finding_changes import PreparedWith
 from tasks.params import load_params
 from tasks.params_gate import Bound, Rule
 from tasks.records import (
     BenchmarkItem,
     Champion,
+    Conflict,
     ContaminatedItems,
+    DataSummary,
+    Ending,
     Evaluation,
     ExpectationResult,
+    Sample,
     SupervisionAudit,
     Validation,
 )
-from tasks.tables import write_examples, writing
-from tasks.verdict_records import CleanScore, GateEvidence, Verdict
+from tasks.tables import write_examples, write_records
+from tasks.verdict_records import CleanScore, GateEvidence, LabelNoise, Verdict
 from tests.unit.evaluations import evaluation, gate, rule
 from tests.unit.rows import example
 from tests.unit.test_diagnosis import METRICS
@@ -88,21 +93,38 @@ def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_items("Where does the parcel with the green bow stand", "Who has the key to the second door")
     write_rows(paths.TRAIN_EXAMPLES, "The printer is out of paper again", "My invoice names the wrong street")
     write_rows(paths.VALIDATION_EXAMPLES, "The password letter never came")
+    conflicts = [conflict(f"a{number}", f"b{number}") for number in range(3)]
+    write_records(paths.DEDUP / paths.CONFLICTS, conflicts, Conflict)
+    write_json(
+        paths.DEDUP / paths.SUMMARY,
+        DataSummary(stage="dedup", rows_in=600, rows_out=590, dropped={}, changed={}, kept={}),
+    )
+    samples = [answer(item, "limit") for item in range(100)]
+    write_jsonl(paths.EVALUATE_CANDIDATE / paths.SAMPLES, samples)
     return tmp_path
 
 
 def write_items(*questions: str) -> None:
-    with writing(paths.BENCHMARK_ITEMS / paths.ITEMS, BenchmarkItem) as items:
-        items.write(
-            [
-                BenchmarkItem(benchmark="routing", item=place, part="question", text=text)
-                for place, text in enumerate(questions)
-            ]
-        )
+    items = [
+        BenchmarkItem(benchmark="routing", item=place, part="question", text=text)
+        for place, text in enumerate(questions)
+    ]
+    write_records(paths.BENCHMARK_ITEMS / paths.ITEMS, items, BenchmarkItem)
 
 
 def write_rows(path: Path, *questions: str) -> None:
     write_examples(path, [example(f"row-{place}", question) for place, question in enumerate(questions)])
+
+
+def conflict(left: str, right: str) -> Conflict:
+    return Conflict(left=left, right=right, similarity=1.0, left_completion="billing", right_completion="sales")
+
+
+def answer(item: int, ending: Ending | None) -> Sample:
+    return Sample(
+        benchmark="routing", item=item, prompt="p", target="billing" if item % 2 else "sales",
+        answer="sales" if item % 2 else "billing", metrics={"exact_match": 0.0}, ending=ending,
+    )  # fmt: skip
 
 
 def audit(template_digest: str) -> SupervisionAudit:
@@ -202,3 +224,22 @@ def test_a_suite_that_does_not_ask_for_personal_data_leaves_no_figure(
     write_json(paths.VALIDATION, Validation(suite="examples", success=True, results=()))
     run_gate(monkeypatch, rule(min_value=0.4))
     assert read_json(paths.GATE_EVIDENCE, GateEvidence).figures["pii_share"] is None
+
+
+def test_what_findings_are_made_of_is_kept_as_evidence(line: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = run_gate(monkeypatch, rule(min_value=0.4))
+    kept = read_json(paths.GATE_EVIDENCE, GateEvidence)
+    assert kept.trained_with is not None
+    assert (kept.trained_with.learning_rate, kept.trained_with.r) == (7e-4, 16)
+    assert kept.prepared_with == PreparedWith(replay_share=0.08, has_replay=True, conflicting_answers="drop")
+    assert kept.label_noise == LabelNoise(pairs=3, rows=6, compared=600, example=("a0", "b0"))
+    assert [(item.generated, item.at_limit) for item in kept.answers] == [(100, 100)]
+    assert [(item.labels, item.swapped) for item in kept.swapped_labels] == [(2, 2)]
+    assert found.verdict == "passed"
+    assert [finding.mode for finding in found.diagnosis] == ["stop_token", "noisy_data", "noisy_data"]
+
+
+def test_an_evaluation_that_cannot_be_read_is_a_finding(line: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_text(paths.EVALUATE_CANDIDATE / paths.EVALUATION, "{")
+    (finding,) = run_gate(monkeypatch, rule(min_value=0.4)).diagnosis
+    assert finding.text.startswith("evidence is missing on routing (unreadable): mend the evaluation")

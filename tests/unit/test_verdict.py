@@ -9,6 +9,7 @@ import pytest
 
 from tasks.errors import FileInvalid
 from tasks.files import dump_json, parse_json
+from tasks.findings import Finding
 from tasks.gate_evidence import Case
 from tasks.params import load_params
 from tasks.params_gate import Bound, GateParams
@@ -263,13 +264,13 @@ def test_a_verdict_survives_writing_and_reading_and_its_bytes_are_stable() -> No
     first, second = (verdict(asked, evaluation("base", 10), evaluation("candidate", 60)) for _ in range(2))
     assert dump_json(first) == dump_json(second)
     assert parse_json(dump_json(first), Verdict, "verdict.json") == first
-    assert json.loads(dump_json(first))["schema_version"] == 2
+    assert json.loads(dump_json(first))["schema_version"] == 3
 
 
 def test_a_verdict_of_an_unknown_version_is_refused_with_what_to_do() -> None:
     text = dump_json(verdict(rule(min_value=0.1), evaluation("base", 0), evaluation("candidate", 60)))
-    with pytest.raises(FileInvalid, match=r"a verdict of schema version 3; this tunegate reads versions 1 and 2: read"):
-        parse_json(text.replace('"schema_version": 2', '"schema_version": 3'), Verdict, "verdict.json")
+    with pytest.raises(FileInvalid, match=r"a verdict of schema version 4; this tunegate reads versions 1 to 3: read"):
+        parse_json(text.replace('"schema_version": 3', '"schema_version": 4'), Verdict, "verdict.json")
 
 
 def test_a_verdict_of_version_1_is_still_read() -> None:
@@ -282,7 +283,15 @@ def test_a_verdict_of_version_1_is_still_read() -> None:
         "comparisons": {}, "failures": ["routing"], "diagnosis": [],
     }  # fmt: skip
     found = parse_json(json.dumps(old), Verdict, "verdict.json")
-    assert (only(found).outcome, only(found).p_holds, found.schema_version) == ("refused", None, 2)
+    assert (only(found).outcome, only(found).p_holds, found.schema_version) == ("refused", None, 3)
+
+
+def test_the_sentences_of_version_2_are_findings_without_a_mode() -> None:
+    new = json.loads(dump_json(verdict(rule(min_value=0.1), evaluation("base", 0), evaluation("candidate", 60))))
+    old = new | {"schema_version": 2, "diagnosis": ["forgetting on routing: raise split.replay_share"]}
+    (finding,) = parse_json(json.dumps(old), Verdict, "verdict.json").diagnosis
+    assert (finding.mode, finding.text) == ("unclassified", "forgetting on routing: raise split.replay_share")
+    assert (finding.evidence, finding.changes) == ({}, ())
 
 
 def spread(routing: Callable[[int], bool], knowledge: Callable[[int], bool], model: str = "candidate") -> Evaluation:
@@ -326,3 +335,14 @@ def test_a_good_candidate_that_is_worse_than_the_champion_is_refused() -> None:
     candidate = spread(lambda item: item % 2 == 0, lambda item: item % 25 < 18)
     found = judge(default, Case(BASE, candidate, Champion(evaluation=strong), EVIDENCE))
     assert [item.condition for item in found.results if item.outcome == "refused"] == ["max_loss_from_champion"]
+
+
+def test_a_finding_is_the_same_after_it_was_on_record() -> None:
+    found = Finding(
+        mode="under_fitting", evidence={"steps": 20, "late_fall": 0.0, "benchmark": "routing"}, sentence="s",
+        mitigation="m", changes=({"lora.r": 32, "lora.lora_alpha": 64}, {"train.learning_rate": 3.5e-05}),
+    )  # fmt: skip
+    again = parse_json(dump_json(found), Finding, "it")
+    assert again == found
+    assert dump_json(again) == dump_json(found)
+    assert repr(again) == repr(found)

@@ -2,23 +2,33 @@ from collections.abc import Sequence
 
 import pytest
 
+from tasks.curve_findings import best_point, curve_findings
+from tasks.finding_changes import trained_with
+from tasks.findings import Changes, Finding
 from tasks.params import load_params
-from tasks.records import TrainingPoint
-from tasks.training_warnings import best_point, training_warnings
+from tasks.records import TrainingPoint, TrainMetrics
+from tests.unit.test_diagnosis import METRICS
 
 PARAMS = load_params()
 FALLS = [2.0, 1.0, 0.5, 0.3]
 
 
-def warned(
+def findings_of(
     losses: Sequence[float] = (), evals: Sequence[float] = (), norms: Sequence[float] = (), *, has_lora: bool = True
-) -> list[str]:
-    """The warnings of a history that logs every ten steps; a validation loss was measured at the last of its steps."""
+) -> list[Finding]:
+    """The findings of a history that logs every ten steps; a validation loss was measured at the last of its steps."""
     points = [TrainingPoint(step=10 * at, epoch=0.1, loss=loss) for at, loss in enumerate(losses, 1)]
     later = len(losses) - len(evals)
     points += [TrainingPoint(step=10 * (later + at), epoch=0.1, eval_loss=loss) for at, loss in enumerate(evals, 1)]
     points += [TrainingPoint(step=10 * at, epoch=0.1, grad_norm=norm) for at, norm in enumerate(norms, 1)]
-    return list(training_warnings(points, PARAMS.train, PARAMS.lora if has_lora else None))
+    return list(curve_findings(points, trained_with(PARAMS.train, PARAMS.lora if has_lora else None)))
+
+
+def warned(
+    losses: Sequence[float] = (), evals: Sequence[float] = (), norms: Sequence[float] = (), *, has_lora: bool = True
+) -> list[str]:
+    """The texts of `findings_of`."""
+    return [finding.text for finding in findings_of(losses, evals, norms, has_lora=has_lora)]
 
 
 def test_a_training_that_falls_and_carries_over_has_no_warning() -> None:
@@ -142,3 +152,72 @@ def test_the_best_point_is_the_first_of_the_least_validation_loss() -> None:
     assert best is not None
     assert best.step == 2
     assert best_point([TrainingPoint(step=0, epoch=0.0, loss=0.1)]) is None
+
+
+@pytest.mark.parametrize(
+    ("losses", "evals", "norms", "mode", "changes"),
+    [
+        (
+            [9.0, 8.0, 7.0, 6.5, 6.5, 6.6, 7.2, 7.5, 7.9],
+            [],
+            [],
+            "unstable_training",
+            ({"train.learning_rate": 0.00035}, {"train.learning_rate": 0.00017}, {"train.warmup_steps": 20}),
+        ),
+        (
+            [2.0, 1.9, 1.9, 1.9],
+            [],
+            [],
+            "under_fitting",
+            (
+                {"train.learning_rate": 0.001},
+                {"lora.lora_alpha": 64, "lora.r": 32},
+                {"train.num_train_epochs": 1},
+            ),
+        ),
+        (
+            [2.0, 0.5, 0.1, 0.02],
+            [0.4, 0.3, 0.6],
+            [],
+            "overfitting",
+            (
+                {"lora.lora_alpha": 16, "lora.r": 8},
+                {"lora.lora_dropout": 0.05},
+                {"train.num_train_epochs": 0.38},
+            ),
+        ),
+        (
+            [2.0, 1.0, 0.5, 0.3],
+            [0.9, 0.7, 0.7],
+            [],
+            "noisy_data",
+            ({"lora.lora_alpha": 16, "lora.r": 8}, {"lora.lora_dropout": 0.05}),
+        ),
+        (
+            [],
+            [],
+            [0.5, 0.4, 0.5, 0.6, 9.0],
+            "unstable_training",
+            ({"train.learning_rate": 0.00035}, {"train.max_grad_norm": 0.5}),
+        ),
+    ],
+)
+def test_every_finding_has_its_mode_and_its_changes(
+    losses: list[float], evals: list[float], norms: list[float], mode: str, changes: tuple[Changes, ...]
+) -> None:
+    (finding,) = findings_of(losses, evals, norms)
+    assert (finding.mode, finding.changes) == (mode, changes)
+
+
+def test_the_numbers_of_a_finding_are_named_for_machines() -> None:
+    (finding,) = findings_of([2.0, 0.5, 0.1, 0.02], [0.4, 0.3, 0.6])
+    assert finding.evidence == {
+        "best_eval_loss": 0.3, "best_eval_loss_step": 30, "last_eval_loss": 0.6, "last_eval_loss_step": 40,
+        "loss_at_best": 0.1, "loss_at_best_step": 30, "loss_end": 0.02, "loss_end_step": 40,
+    }  # fmt: skip
+
+
+def test_the_warnings_of_a_record_of_before_are_findings_without_a_mode() -> None:
+    old = METRICS.model_dump(exclude={"findings"}) | {"notes": ["overfitting: lower lora.r"]}
+    (finding,) = TrainMetrics.model_validate(old).findings
+    assert (finding.mode, finding.text, finding.changes) == ("unclassified", "overfitting: lower lora.r", ())
