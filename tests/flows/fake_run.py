@@ -14,6 +14,7 @@ from tasks.approvals import Approval
 from tasks.digests import digest_text
 from tasks.files import write_json, write_jsonl, write_text
 from tasks.records import (
+    CandidateParity,
     Champion,
     Conflict,
     ContaminatedItems,
@@ -21,6 +22,7 @@ from tasks.records import (
     DataSummary,
     ExpectationResult,
     LedgerEntry,
+    MergedFrom,
     Pace,
     Parity,
     Sample,
@@ -185,7 +187,8 @@ def passed_record() -> RunRecord:
         parity=Parity(
             prompts=32, positions=611, mean_kl=0.00174, max_kl=0.0412, top1_agreement=0.9951,
             mean_abs_logit_difference=0.0312, max_abs_logit_difference=0.418, passed=True,
-            merged_digest=fake_digest("merged_model"),
+            merged_digest=fake_digest("merged_model"), merged_from="dequantized",
+            candidates=(fake_candidate("dequantized", 0.00174), fake_candidate("original", 0.0412)),
         ),
         approvals=approvals,
         release=ReleaseRecord(
@@ -193,6 +196,17 @@ def passed_record() -> RunRecord:
             location="registry/support-router/v0.3.0", digest=fake_digest("merged_model"), promoted_stage="production",
         ),
         prefect={"flow_run": "humble-otter", "flow_run_id": "0b6f1a52-6f0c-4c5e-9a34-3d6b8f1c2e77"},
+    )  # fmt: skip
+
+
+def fake_candidate(merged_from: MergedFrom, mean_kl: float) -> CandidateParity:
+    """One candidate of a merge; the original weights part from the adapter's texts."""
+    is_close = merged_from == "dequantized"
+    return CandidateParity(
+        merged_from=merged_from, positions=611, mean_kl=mean_kl, max_kl=24 * mean_kl,
+        top1_agreement=0.9951 if is_close else 0.96, mean_abs_logit_difference=0.0312, max_abs_logit_difference=0.418,
+        greedy_texts=32, greedy_texts_equal=32 if is_close else 17, first_divergence=None if is_close else 5,
+        passed=is_close, merged_digest=fake_digest("merged_model" if is_close else merged_from),
     )  # fmt: skip
 
 

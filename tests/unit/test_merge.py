@@ -9,10 +9,10 @@ import torch
 
 from tasks import merge, paths
 from tasks.adapters import save_trained
-from tasks.approvals import Approval, read_json, require_approval, write_approval
+from tasks.approvals import Approval, require_approval, write_approval
 from tasks.digests import digest_path, digest_text, file_digests
 from tasks.errors import MergeRefused, NotApproved, WorkspaceBusy
-from tasks.files import parse_json, write_json
+from tasks.files import parse_json, read_json, write_json
 from tasks.merge_work import build_key, work_folder
 from tasks.params import load_params
 from tasks.records import Parity, SupervisionAudit
