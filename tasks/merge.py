@@ -68,7 +68,6 @@ def merge_key(base: BaseRecord, params: Params) -> str:
         "trained": digest_path(paths.ADAPTER),
         "dtype": params.merge.dtype,
         "quantization": "none" if quantization is None else quantization.model_dump_json(),
-        "threads": str(params.compute.threads),
     }
     return build_key(inputs)
 
