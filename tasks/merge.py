@@ -8,6 +8,7 @@ inputs instead of changing weights (prefix tuning) cannot be merged.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tasks import paths
 from tasks.approvals import Approval, require_approval, write_approval
@@ -19,6 +20,7 @@ from tasks.merge_model import Merge, write_merged
 from tasks.merge_work import build_key, link, work_folder
 from tasks.models import (
     base_folder,
+    device,
     give_back_memory,
     is_whole_model,
     load_candidate,
@@ -32,6 +34,7 @@ from tasks.params import Params, load_params
 from tasks.params_train import QuantizationParams
 from tasks.parity import build_prompts, choose, judge, measure_drift, measure_reference
 from tasks.records import BaseRecord, CandidateParity, Example, MergedFrom, Parity, SupervisionAudit
+from tasks.serving import measure_serving, tell_serving
 from tasks.tables import read_examples
 
 
@@ -75,11 +78,16 @@ def merge_key(base: BaseRecord, params: Params) -> str:
 def measure(
     base: Path, merged: dict[MergedFrom, Path], examples: Sequence[Example], params: Params, scratch: Path
 ) -> list[CandidateParity]:
-    """The parity of every candidate; one model at a time is in memory."""
+    """The parity of every candidate, and what answering costs before and after; one model at a time is in memory."""
     tokenizer, compute = load_tokenizer(base), resolve_dtype(params.compute.dtype)
     prompts = build_prompts(examples, tokenizer)
-    model = load_candidate(base, paths.ADAPTER, params.quantization, compute)
+    model: Any = load_candidate(base, paths.ADAPTER, params.quantization, compute)
     reference = measure_reference(model, prompts, {tokenizer.eos_token_id}, scratch)
+    served = []
+    if not is_whole_model(paths.ADAPTER):
+        served.append(measure_serving("base plus adapter", model, prompts[0]))
+        model = model.unload()
+        served.insert(0, measure_serving("base", model, prompts[0]))
     found = []
     for name, folder in merged.items():
         del model
@@ -87,7 +95,9 @@ def measure(
         model = load_plain(folder, compute).eval()
         drift = measure_drift(model, reference, name)
         found.append(judge(drift, name, params.merge, digest_path(folder)))
+        served.append(measure_serving(f"merged, {name}", model, prompts[0]))
         print(f"merge: {name}: {describe(found[-1])}", flush=True)
+    tell_serving(served, device().type)
     return found
 
 

@@ -437,3 +437,18 @@ class Parity(Record):
     merged_digest: str
     merged_from: MergedFrom | None = None
     candidates: tuple[CandidateParity, ...] = ()
+
+
+class ServedModel(Record):
+    """What one model costs to answer with, by the clock: `memory_gb` is that of its weights as they are loaded."""
+
+    name: str
+    ms_per_token: FiniteFloat
+    memory_gb: FiniteFloat
+
+
+class Serving(Record):
+    """Base, base plus adapter and merged model, one after the other on the same machine, one prompt at a time."""
+
+    device: str
+    models: tuple[ServedModel, ...]

@@ -26,6 +26,8 @@ from tasks.records import (
     Pace,
     Parity,
     Sample,
+    ServedModel,
+    Serving,
     SupervisedExample,
     SupervisionAudit,
     SupervisionCheck,
@@ -66,6 +68,14 @@ QUEUES = ("shipping", "billing", "technical", "privacy", "sales", "repair", "acc
 
 
 FAKE_PACE = Pace(steps=104, seconds=152.4, examples_per_second=5.61, tokens_per_second=367.2, memory_gb=1.93)
+FAKE_SERVING = Serving(
+    device="cpu",
+    models=(
+        ServedModel(name="base", ms_per_token=51.5, memory_gb=0.54),
+        ServedModel(name="base plus adapter", ms_per_token=63.2, memory_gb=0.56),
+        ServedModel(name="merged, dequantized", ms_per_token=51.7, memory_gb=0.54),
+    ),
+)
 
 
 def fake_digest(name: str) -> str:
@@ -88,6 +98,7 @@ def fake_stages(ended: int, outcome: str = "executed", message: str = "") -> tup
                     "output_digests": {f"data/{name.replace('_', '/')}": fake_digest(name)} if done else {},
                     "message": message if last else "",
                     "pace": FAKE_PACE if done and name == "train" else None,
+                    "serving": FAKE_SERVING if done and name == "merge" else None,
                 }
             )
         )
