@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import resource
 import statistics
 import time
@@ -70,6 +71,13 @@ def interleave(contestants: Mapping[str, Callable[[], object]], repetitions: int
 def _cpu_seconds() -> float:
     usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(part.ru_utime + part.ru_stime for part in usage)
+
+
+def peak_gib() -> float:
+    """The peak memory of this program; ru_maxrss would have that of the program that started it, too."""
+    peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))
+    assert peak is not None
+    return int(peak[1]) / 2**20
 
 
 def show(

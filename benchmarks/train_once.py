@@ -6,7 +6,6 @@ What is left over is everything that is not a product.
 """
 
 import json
-import re
 import sys
 import time
 from collections import Counter
@@ -16,6 +15,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmarks.harness import peak_gib
 from tasks.adapters import save_trained
 from tasks.params import load_params
 from tasks.params_train import LoraParams, TrainParams
@@ -46,13 +46,6 @@ class Shapes(TorchDispatchMode):
             left, (outputs, inputs) = args[0].reshape(-1, args[0].shape[-1]), args[2]
             self.found[tuple(left.shape), left.stride(), (inputs, outputs), (1, inputs), left.dtype] += 1
         return func(*args, **(kwargs or {}))
-
-
-def gib() -> float:
-    """The peak memory of this program; ru_maxrss would have that of the program that started it, too."""
-    peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))
-    assert peak is not None
-    return int(peak[1]) / 2**20
 
 
 def operand(shape: tuple[int, ...], stride: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
@@ -89,7 +82,7 @@ def limit_seconds(trainer: AnswerTrainer, batches: list[Any]) -> float:
 def main() -> None:
     """Train, and write seconds, peak memory, and the limit."""
     base, count, out, threads = sys.argv[1:]
-    imports = gib()
+    imports = peak_gib()
     params = load_params()
     set_determinism()
     torch.set_num_threads(int(threads))
@@ -120,7 +113,7 @@ def main() -> None:
     started = time.perf_counter()
     trainer.train()
     seconds = time.perf_counter() - started
-    peak = gib()
+    peak = peak_gib()
     trainer.training_step = step  # type: ignore[method-assign]
     save_trained(trainer.model, "base", torch.float32, session.start, Path(out) / "adapter")
     measured = {

@@ -30,9 +30,9 @@ from tasks import CHILD_FLAG, die_with_parent
 from tasks.entry import OUTCOME_VARIABLE
 from tasks.errors import EXIT_REFUSED, TunegateError, WorkspaceBusy, WorkspaceInvalid
 from tasks.files import read_json
-from tasks.paths import PACE_VARIABLE
+from tasks.paths import PACE_VARIABLE, SERVING_VARIABLE
 from tasks.quiet import QUIET
-from tasks.records import Pace
+from tasks.records import Pace, Serving
 from tasks.yaml_files import read_yaml
 
 GRACE_SECONDS = 10.0
@@ -64,7 +64,7 @@ class Stage:
 class StageRun:
     """How one stage went; `kind` is the class of the error it ended in, empty when it succeeded.
 
-    `pace` is what a training told of its speed.
+    `pace` is what a training told of its speed, `serving` what a merge told of the models' costs.
     """
 
     outcome: StageOutcome
@@ -73,6 +73,7 @@ class StageRun:
     kind: str
     message: str
     pace: Pace | None = None
+    serving: Serving | None = None
 
 
 class StageTimeout(TunegateError):
@@ -164,14 +165,21 @@ def reproduce_stage(root: Path, stage: str, timeout_seconds: float, on_line: Cal
     """
     with tempfile.TemporaryDirectory() as scratch:
         outcome_path, pace_path = Path(scratch) / "outcome.json", Path(scratch) / "pace.json"
-        told = {OUTCOME_VARIABLE: str(outcome_path), PACE_VARIABLE: str(pace_path)}
+        serving_path = Path(scratch) / "serving.json"
+        told = {
+            OUTCOME_VARIABLE: str(outcome_path), PACE_VARIABLE: str(pace_path), SERVING_VARIABLE: str(serving_path),
+        }  # fmt: skip
         command = [sys.executable, "-m", "dvc", "repro", "--single-item", stage]
         started = time.monotonic()
         said: list[str] = []
         for line in run_lines(command, root, told, timeout_seconds):
             if isinstance(line, int):
                 run = _judge(stage, line, said, time.monotonic() - started, outcome_path)
-                return replace(run, pace=read_json(pace_path, Pace) if pace_path.exists() else None)
+                return replace(
+                    run,
+                    pace=read_json(pace_path, Pace) if pace_path.exists() else None,
+                    serving=read_json(serving_path, Serving) if serving_path.exists() else None,
+                )
             said.append(line)
             if line.strip() and not line.strip().startswith(NOISE):
                 on_line(line)

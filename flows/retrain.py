@@ -36,7 +36,7 @@ from tasks import paths
 from tasks.errors import EXIT_INPUT, EXIT_REFUSED, ParamsInvalid, TunegateError
 from tasks.files import read_json
 from tasks.params import Params, RunParams, load_params
-from tasks.records import Pace, Parity
+from tasks.records import Pace, Parity, Serving
 from tasks.verdict_records import Verdict
 
 RETRYABLE = frozenset({"Unavailable"})
@@ -83,7 +83,7 @@ def reproduce(worktree: str, stage: str, timeout_seconds: int, *, is_current: bo
         logger.info("nothing changed")
         shown.started(stage)
         shown.ended(stage, "unchanged", 0.0)
-        return {"outcome": "unchanged", "seconds": 0.0, "exit_code": 0, "pace": None}
+        return {"outcome": "unchanged", "seconds": 0.0, "exit_code": 0, "pace": None, "serving": None}
 
     def on_line(line: str) -> None:
         logger.info(line)
@@ -100,7 +100,10 @@ def reproduce(worktree: str, stage: str, timeout_seconds: int, *, is_current: bo
     if run.outcome in {"refused", "failed"}:
         raise StageStopped(stage, run)
     pace = None if run.pace is None else run.pace.model_dump()
-    return {"outcome": run.outcome, "seconds": run.seconds, "exit_code": run.exit_code, "pace": pace}
+    serving = None if run.serving is None else run.serving.model_dump()
+    return {
+        "outcome": run.outcome, "seconds": run.seconds, "exit_code": run.exit_code, "pace": pace, "serving": serving,
+    }  # fmt: skip
 
 
 def run_stage(place: RunPlace, stage: Stage, options: RunParams, progress: Progress, *, is_current: bool) -> None:
@@ -130,7 +133,8 @@ def run_stage(place: RunPlace, stage: Stage, options: RunParams, progress: Progr
         raise
     ended = _stage_record(place, stage, done["outcome"], done["seconds"], done["exit_code"], "")
     pace = None if done["pace"] is None else Pace.model_validate(done["pace"])
-    progress.stages.append(ended.model_copy(update={"pace": pace}))
+    serving = None if done["serving"] is None else Serving.model_validate(done["serving"])
+    progress.stages.append(ended.model_copy(update={"pace": pace, "serving": serving}))
 
 
 def _stage_record(

@@ -6,7 +6,7 @@ from pydantic import Field, FiniteFloat, JsonValue
 
 from tasks.approvals import Approval
 from tasks.files import parse_json
-from tasks.records import Pace, Parity, Record
+from tasks.records import Pace, Parity, Record, Serving
 from tasks.verdict_records import Verdict
 
 RunStatus = Literal["passed", "reached", "refused", "inconclusive", "invalid", "crashed", "cancelled"]
@@ -28,7 +28,7 @@ class StageRecord(Record):
 
     `restored` outputs came from the run cache, `unchanged` ones lay in the workspace already; `seconds` is wall time,
     `output_digests` maps each output's path to its digest, `message` is the last word of a stage that did not succeed,
-    `pace` is that of a training that was executed.
+    `pace` is that of a training that was executed, `serving` what the models cost that an executed merge measured.
     """
 
     name: str
@@ -38,6 +38,7 @@ class StageRecord(Record):
     output_digests: dict[str, str]
     message: str
     pace: Pace | None = None
+    serving: Serving | None = None
 
 
 class ScoreLine(Record):

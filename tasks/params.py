@@ -97,9 +97,13 @@ class EvaluateParams(Section):
 
 
 class MergeParams(Section):
-    """How far the merged model may be from the quantised base plus adapter."""
+    """How the adapter is folded in, and how far the merged model may be from the quantised base plus adapter.
+
+    `max_memory_gib` is what the weights that are worked on may take at once, null for as much as they take.
+    """
 
     dtype: Literal["bfloat16", "float16", "float32"]
+    max_memory_gib: float | None = Field(gt=0)
     parity_prompts: int = Field(ge=1)
     max_mean_kl: float = Field(gt=0)
     min_top1_agreement: Share

@@ -8,6 +8,8 @@ STATE_VARIABLE = "TUNEGATE_STATE"
 """Names the state folder of the user's workspace to a stage that runs in a worktree."""
 PACE_VARIABLE = "TUNEGATE_PACE"
 """Names the file outside the workspace that a training leaves its `records.Pace` in."""
+SERVING_VARIABLE = "TUNEGATE_SERVING"
+"""Names the file outside the workspace that a merge leaves its `records.Serving` in."""
 
 
 def state_folder() -> Path:

@@ -410,8 +410,38 @@ class ChampionModel(Record):
     adapter_digest: str
 
 
+MergedFrom = Literal["original", "dequantized", "trained"]
+"""Which weights the adapter was folded into: the base's own, those that its 4-bit form stands for, or none at all, as
+training wrote the whole model."""
+
+
+class CandidateParity(Record):
+    """One merged candidate against base plus adapter.
+
+    Over the answer positions of held-out prompts, KL in nats for a token; and over greedy texts of base plus adapter:
+    how many the candidate would write too, and the earliest token, counted from 1, at which it would write another.
+    """
+
+    merged_from: MergedFrom
+    positions: int
+    mean_kl: float
+    max_kl: float
+    top1_agreement: float
+    mean_abs_logit_difference: float
+    max_abs_logit_difference: float
+    greedy_texts: int
+    greedy_texts_equal: int
+    first_divergence: int | None
+    passed: bool
+    merged_digest: str
+
+
 class Parity(Record):
-    """Merged model against quantised base plus adapter, over the answer positions of held-out prompts."""
+    """Merged model against quantised base plus adapter, over the answer positions of held-out prompts.
+
+    The figures are those of the candidate that was chosen, `merged_from`; `candidates` has those of all, the chosen one
+    included. Records of before have neither.
+    """
 
     prompts: int
     positions: int
@@ -422,3 +452,20 @@ class Parity(Record):
     max_abs_logit_difference: float
     passed: bool
     merged_digest: str
+    merged_from: MergedFrom | None = None
+    candidates: tuple[CandidateParity, ...] = ()
+
+
+class ServedModel(Record):
+    """What one model costs to answer with, by the clock: `memory_gb` is that of its weights as they are loaded."""
+
+    name: str
+    ms_per_token: FiniteFloat
+    memory_gb: FiniteFloat
+
+
+class Serving(Record):
+    """Base, base plus adapter and merged model, one after the other on the same machine, one prompt at a time."""
+
+    device: str
+    models: tuple[ServedModel, ...]

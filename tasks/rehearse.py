@@ -24,7 +24,7 @@ from tasks.errors import FileInvalid, MergeRefused, TrainingInvalid
 from tasks.evaluate import run_benchmark
 from tasks.evaluate_model import HarnessModel
 from tasks.files import read_json
-from tasks.merge import is_mergeable, merge_weights, write_model
+from tasks.merge_model import Merge, is_mergeable, write_merged
 from tasks.models import (
     base_folder,
     give_back_memory,
@@ -117,9 +117,8 @@ def rehearse_answering(params: Params, folder: Path, saved: Path, scratch: Path)
         print("rehearse: merge: not possible with this method; `tunegate run --until gate` is as far as it goes")
         return
     with rehearsed("merge and load the merged model"):
-        merged = merge_weights(folder, saved, params.quantization, getattr(torch, params.merge.dtype))
-        write_model(merged, tokenizer, scratch / "merged")
-        del merged
+        merge = Merge(folder, saved, params.quantization, params.merge, tokenizer)
+        write_merged(merge, scratch / "merged", scratch / "receipts", "rehearsal")
         found = logits_of(load_plain(scratch / "merged", dtype).eval(), PROBE)
     gap, spread = (found - expected).abs().max().item(), (expected.max() - expected.min()).item()
     print(f"rehearse: the merged model's logits differ by {gap / spread:.2%} of their spread", flush=True)

@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 
 from tasks.adapters import logits_of, promise, save_trained
 from tasks.errors import MergeRefused
-from tasks.merge import merge_weights
-from tasks.models import load_base, load_candidate
+from tasks.merge_model import Merge, merge_whole, write_merged
+from tasks.models import is_whole_model, load_base, load_candidate, load_plain, load_tokenizer
 from tasks.params import Params, load_params
 from tasks.records import Example
 from tasks.train import Session, prepare, stored_dtype
@@ -132,14 +132,37 @@ def check_files(case: Case, params: Params, base: Path, session: Session, probe:
     allowed = 0.02 * spread if promise(params) == "equal" else 0.1 * spread
     assert (answered - untrained).abs().max() > 0
     assert (answered - trained).abs().max() < allowed
+    merged = folder.with_name(f"{case.name}-merged")
     if not case.is_mergeable:
         try:
-            merge_weights(base, folder, params.quantization, torch.float32)
+            write_float32(params, base, folder, merged)
         except MergeRefused:
             return
         raise AssertionError("what cannot be merged was merged")
-    merged = logits_of(merge_weights(base, folder, params.quantization, torch.float32), probe)
-    assert (merged - answered).abs().max() < 0.02 * spread
+    write_float32(params, base, folder, merged)
+    assert (logits_of(load_plain(merged, torch.float32), probe) - answered).abs().max() < 0.02 * spread
+    if not is_whole_model(folder):
+        check_against_peft(params, base, folder, merged)
+
+
+def write_float32(params: Params, base: Path, trained: Path, merged: Path) -> None:
+    """Merge in float32, with so little memory that the largest tensors go in slices."""
+    largest = max(weight.numel() for weight in load_file(base / "model.safetensors").values())
+    changed = params.merge.model_copy(update={"dtype": "float32", "max_memory_gib": 12 * largest / 2**30})
+    merge = Merge(base, trained, params.quantization, changed, load_tokenizer(base))
+    write_merged(merge, merged, merged.with_name(f"{merged.name}-receipts"), "test")
+
+
+def check_against_peft(params: Params, base: Path, trained: Path, merged: Path) -> None:
+    """The merged files hold what PEFT's own merge of the whole model gives, tensor by tensor."""
+    expected = merge_whole(base, trained, params.quantization, torch.float32).state_dict()
+    found = load_file(merged / "model.safetensors")
+    base_names = set(load_file(base / "model.safetensors"))
+    assert set(found) == base_names
+    plain = load_file(base / "model.safetensors")
+    assert any(not torch.equal(found[name], plain[name].float()) for name in found)
+    for name, weight in found.items():
+        torch.testing.assert_close(weight, expected[name].cpu(), rtol=1e-5, atol=1e-6, msg=f"{name} is not PEFT's")
 
 
 def trained_names(folder: Path) -> set[str]:

@@ -9,7 +9,7 @@ from tests.contract.imports import ROOT, imported_names, reached
 OWNERS = {
     "trl": {"tasks/trainer.py"},
     "datasets": {"tasks/trainer.py", "tasks/training_rows.py"},
-    "peft": {"tasks/adapters.py", "tasks/models.py", "tasks/trainer.py"},
+    "peft": {"tasks/adapters.py", "tasks/merge_deltas.py", "tasks/models.py", "tasks/trainer.py"},
     "lm_eval": {
         "tasks/benchmark_tasks.py",
         "tasks/evaluate.py",

@@ -15,6 +15,7 @@ from tasks.digests import digest_text
 from tasks.files import write_json, write_jsonl, write_text
 from tasks.findings import Finding
 from tasks.records import (
+    CandidateParity,
     Champion,
     Conflict,
     ContaminatedItems,
@@ -22,9 +23,12 @@ from tasks.records import (
     DataSummary,
     ExpectationResult,
     LedgerEntry,
+    MergedFrom,
     Pace,
     Parity,
     Sample,
+    ServedModel,
+    Serving,
     SupervisedExample,
     SupervisionAudit,
     SupervisionCheck,
@@ -80,6 +84,14 @@ FINDINGS = (
     ),
 )
 FAKE_PACE = Pace(steps=104, seconds=152.4, examples_per_second=5.61, tokens_per_second=367.2, memory_gb=1.93)
+FAKE_SERVING = Serving(
+    device="cpu",
+    models=(
+        ServedModel(name="base", ms_per_token=51.5, memory_gb=0.54),
+        ServedModel(name="base plus adapter", ms_per_token=63.2, memory_gb=0.56),
+        ServedModel(name="merged, dequantized", ms_per_token=51.7, memory_gb=0.54),
+    ),
+)
 
 
 def fake_digest(name: str) -> str:
@@ -102,6 +114,7 @@ def fake_stages(ended: int, outcome: str = "executed", message: str = "") -> tup
                     "output_digests": {f"data/{name.replace('_', '/')}": fake_digest(name)} if done else {},
                     "message": message if last else "",
                     "pace": FAKE_PACE if done and name == "train" else None,
+                    "serving": FAKE_SERVING if done and name == "merge" else None,
                 }
             )
         )
@@ -201,7 +214,8 @@ def passed_record() -> RunRecord:
         parity=Parity(
             prompts=32, positions=611, mean_kl=0.00174, max_kl=0.0412, top1_agreement=0.9951,
             mean_abs_logit_difference=0.0312, max_abs_logit_difference=0.418, passed=True,
-            merged_digest=fake_digest("merged_model"),
+            merged_digest=fake_digest("merged_model"), merged_from="dequantized",
+            candidates=(fake_candidate("dequantized", 0.00174), fake_candidate("original", 0.0412)),
         ),
         approvals=approvals,
         release=ReleaseRecord(
@@ -209,6 +223,17 @@ def passed_record() -> RunRecord:
             location="registry/support-router/v0.3.0", digest=fake_digest("merged_model"), promoted_stage="production",
         ),
         prefect={"flow_run": "humble-otter", "flow_run_id": "0b6f1a52-6f0c-4c5e-9a34-3d6b8f1c2e77"},
+    )  # fmt: skip
+
+
+def fake_candidate(merged_from: MergedFrom, mean_kl: float) -> CandidateParity:
+    """One candidate of a merge; the original weights part from the adapter's texts."""
+    is_close = merged_from == "dequantized"
+    return CandidateParity(
+        merged_from=merged_from, positions=611, mean_kl=mean_kl, max_kl=24 * mean_kl,
+        top1_agreement=0.9951 if is_close else 0.96, mean_abs_logit_difference=0.0312, max_abs_logit_difference=0.418,
+        greedy_texts=32, greedy_texts_equal=32 if is_close else 17, first_divergence=None if is_close else 5,
+        passed=is_close, merged_digest=fake_digest("merged_model" if is_close else merged_from),
     )  # fmt: skip
 
 

@@ -60,6 +60,30 @@ def section(text: str, name: str) -> str:
     return text.split(f'<section id="{name}">', 1)[1].split("</section>", 1)[0]
 
 
+def test_the_report_shows_every_candidate_of_the_merge_and_which_one_ships(passed: str) -> None:
+    parity = section(passed, "parity")
+    rows = re.findall(r'<th scope="row">(\w+) weights</th><td data-label="Ships">(\w+)</td>', parity)
+    assert rows == [("dequantized", "yes"), ("original", "no")]
+    assert "17 of 32" in parity
+    assert "token 5" in parity
+
+
+def test_the_report_shows_what_answering_costs_before_and_after_the_merge(passed: str) -> None:
+    parity = section(passed, "parity")
+    assert re.findall(r'(\w[\w ,]*)</th><td class="number">([\d.]+ ms)', parity) == [
+        ("base", "51.5 ms"), ("base plus adapter", "63.2 ms"), ("merged, dequantized", "51.7 ms"),
+    ]  # fmt: skip
+
+
+def test_a_parity_report_of_before_has_no_table_of_candidates(workspace: Path, tmp_path: Path) -> None:
+    record = passed_record()
+    assert record.parity is not None
+    before = record.parity.model_copy(update={"merged_from": None, "candidates": ()})
+    stages = tuple(stage.model_copy(update={"serving": None}) for stage in record.stages)
+    text = page(record.model_copy(update={"parity": before, "stages": stages}), workspace, tmp_path)
+    assert "<table" not in section(text, "parity")
+
+
 def test_a_record_survives_writing_and_reading() -> None:
     assert parse_run_record(dump_json(passed_record()), "runs/x.json") == passed_record()
 

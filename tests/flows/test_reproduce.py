@@ -19,8 +19,8 @@ from flows.reproduce import (
 )
 from tasks.errors import WorkspaceBusy, WorkspaceInvalid
 from tasks.files import dump_json
-from tasks.paths import PACE_VARIABLE
-from tasks.records import Pace
+from tasks.paths import PACE_VARIABLE, SERVING_VARIABLE
+from tasks.records import Pace, ServedModel, Serving
 from tests.flows.tiny_repo import make_repo, run, write_out
 
 SAYS_AND_SLEEPS = "import os, time; print('pid', os.getpid(), flush=True); time.sleep(60)\n"
@@ -70,6 +70,16 @@ def test_the_pace_of_a_training_is_handed_on_and_no_other_stage_has_one(tmp_path
     root = make_repo(tmp_path / "repo", {"one": leaves + write_out("one", "1"), "two": write_out("two", "2")})
     ended = [reproduce_stage(root, stage, 60, print) for stage in ("one", "two", "one")]
     assert [run.pace for run in ended] == [pace, None, None]
+
+
+def test_what_a_merge_tells_of_the_models_costs_is_handed_on(tmp_path: Path) -> None:
+    serving = Serving(device="cpu", models=(ServedModel(name="base", ms_per_token=51.5, memory_gb=0.54),))
+    leaves = (
+        "import os; from pathlib import Path; "
+        f"Path(os.environ[{SERVING_VARIABLE!r}]).write_text({dump_json(serving)!r})\n"
+    )
+    root = make_repo(tmp_path / "repo", {"one": leaves + write_out("one", "1"), "two": write_out("two", "2")})
+    assert [reproduce_stage(root, stage, 60, print).serving for stage in ("one", "two")] == [serving, None]
 
 
 def test_a_refusal_keeps_its_exit_code_and_message_although_dvc_exits_with_255(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from flows.record import Progress, read_run, read_runs
 from flows.retrain import commit_record, retrain
 from flows.run_record import RunRecord
 from tasks.errors import WorkspaceBusy
-from tests.flows.fake_run import FAKE_PACE
+from tests.flows.fake_run import FAKE_PACE, FAKE_SERVING
 from tests.flows.test_reproduce import gone
 from tests.flows.tiny_line import ROOT, STAGES, let, let_gate_decide_nothing, let_gate_refuse
 from tests.flows.tiny_repo import commit, run
@@ -100,6 +100,14 @@ def test_the_pace_of_the_training_is_on_record_where_it_ran(twice: SimpleNamespa
     assert second is not None
     assert second.outcome in {"restored", "unchanged"}
     assert second.pace is None
+
+
+def test_what_the_models_cost_is_on_record_where_the_merge_ran(twice: SimpleNamespace) -> None:
+    first, second = (run[1].stage("merge") for run in (twice.first, twice.second))
+    assert first is not None
+    assert first.serving == FAKE_SERVING
+    assert second is not None
+    assert second.serving is None
 
 
 def test_the_record_lies_with_dvc_lock_report_and_scores_on_the_runs_branch(twice: SimpleNamespace) -> None:

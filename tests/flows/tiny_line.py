@@ -27,7 +27,14 @@ from tasks.records import (
 from tasks.tables import write_examples, write_records
 from tasks.verdict_records import GateEvidence
 from tasks.yaml_files import read_yaml
-from tests.flows.fake_run import FAKE_PACE, fake_metrics, fake_verdict, inconclusive_record, write_workspace
+from tests.flows.fake_run import (
+    FAKE_PACE,
+    FAKE_SERVING,
+    fake_metrics,
+    fake_verdict,
+    inconclusive_record,
+    write_workspace,
+)
 from tests.flows.tiny_repo import DVC_CONFIG, commit, run
 
 ROOT = Path(__file__).parents[2]
@@ -43,8 +50,9 @@ made = Path("made", sys.argv[1])
 if (made / "behave.py").exists():
     runpy.run_path(str(made / "behave.py"))
 shutil.copytree(made / "files", ".", dirs_exist_ok=True)
-if (made / "pace.json").exists():
-    shutil.copyfile(made / "pace.json", os.environ["TUNEGATE_PACE"])
+for name in ("pace", "serving"):
+    if (made / f"{name}.json").exists():
+        shutil.copyfile(made / f"{name}.json", os.environ[f"TUNEGATE_{name.upper()}"])
 """
 BEHAVE = """\
 import sys
@@ -133,6 +141,7 @@ def _prepare(root: Path, *, is_short: bool) -> None:
             (whole / out).rename(target)
     shutil.rmtree(whole)
     write_json(root / "made" / "train" / "pace.json", FAKE_PACE)
+    write_json(root / "made" / "merge" / "serving.json", FAKE_SERVING)
 
 
 def write_whole_line(root: Path) -> None:

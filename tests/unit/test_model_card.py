@@ -9,7 +9,18 @@ from tasks.errors import FileInvalid, NotApproved
 from tasks.intervals import score_interval
 from tasks.model_card import CardEvidence, model_card, shown, write_model_card
 from tasks.model_card_text import ChatFormat, fenced, merge_card, read_chat_format, rendered_prompt
-from tasks.records import BaseRecord, DataSummary, Evaluation, Fingerprint, Message, Parity, Score, TrainMetrics
+from tasks.records import (
+    BaseRecord,
+    CandidateParity,
+    DataSummary,
+    Evaluation,
+    Fingerprint,
+    MergedFrom,
+    Message,
+    Parity,
+    Score,
+    TrainMetrics,
+)
 from tasks.verdict_records import Comparison, RuleResult, Verdict
 
 SNAPSHOT = Path(__file__).with_suffix(".md")
@@ -60,6 +71,16 @@ def evaluation(model: str, routed: int, known: int) -> Evaluation:
     return Evaluation(
         model=model, weights_digest="f" * 64, adapter_digest=None, fingerprints=(fingerprint,), scores=scores
     )
+
+
+def candidate(merged_from: MergedFrom, first_divergence: int | None) -> CandidateParity:
+    is_far = first_divergence is not None
+    return CandidateParity(
+        merged_from=merged_from, positions=640, mean_kl=0.017 if is_far else 0.0017, max_kl=0.5 if is_far else 0.02,
+        top1_agreement=0.96 if is_far else 0.99, mean_abs_logit_difference=0.02, max_abs_logit_difference=0.3,
+        greedy_texts=32, greedy_texts_equal=17 if is_far else 32, first_divergence=first_divergence,
+        passed=not is_far, merged_digest="1" * 64,
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -143,6 +164,8 @@ def evidence() -> CardEvidence:
             max_abs_logit_difference=0.3,
             passed=True,
             merged_digest="1" * 64,
+            merged_from="dequantized",
+            candidates=(candidate("dequantized", None), candidate("original", 5)),
         ),
         chat=CHAT,
     )

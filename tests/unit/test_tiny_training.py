@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from tasks.adapters import save_trained
 from tasks.digests import digest_path
-from tasks.merge import merge_weights, write_model
+from tasks.merge_model import Merge, write_merged
 from tasks.models import attach_adapter, load_base, load_plain
 from tasks.params import load_params
 from tasks.records import Example, Message
@@ -115,8 +115,11 @@ def test_the_adapter_has_the_rank_of_the_parameters_in_float32_on_every_linear_l
 
 def test_the_merged_folder_answers_as_base_plus_adapter(folder: Path, trained: SimpleNamespace) -> None:
     adapted = attach_adapter(load_base(folder / "base", PARAMS.quantization, torch.float32), trained.adapter).eval()
-    merged = merge_weights(folder / "base", trained.adapter, PARAMS.quantization, torch.float32)
-    write_model(merged, make_tokenizer(), folder / "merged")
+    merge = Merge(
+        folder / "base", trained.adapter, PARAMS.quantization,
+        PARAMS.merge.model_copy(update={"dtype": "float32"}), make_tokenizer(),
+    )  # fmt: skip
+    write_merged(merge, folder / "merged", folder / "receipts", "test")
     loaded = load_plain(folder / "merged", torch.float32).eval()
     plain = load_base(folder / "base", PARAMS.quantization, torch.float32).eval()
     with torch.no_grad():
