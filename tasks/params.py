@@ -106,7 +106,7 @@ class MergeParams(Section):
 
 
 class ReleaseParams(Section):
-    """Where an approved model goes."""
+    """Where an approved model goes, and whether another person than who started the run has to agree."""
 
     name: Name
     target: Literal["folder", "hub"]
@@ -115,6 +115,7 @@ class ReleaseParams(Section):
     private: bool
     stage: Name
     promote: bool
+    require_approval: bool
 
     _inside = field_validator("folder")(check_inside)
 

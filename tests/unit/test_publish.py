@@ -16,6 +16,7 @@ PARAMS = ReleaseParams(
     private=True,
     stage="production",
     promote=True,
+    require_approval=False,
 )
 
 
