@@ -252,15 +252,22 @@ def audit_verify(
         str | None,
         typer.Argument(metavar="[RELEASE|RUN]", help="A version, or a run's id; all releases when left out."),
     ] = None,
+    *,
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            "--key", metavar="FILE", help="The public key that it must be signed by; else that of its commit."
+        ),
+    ] = None,
 ) -> None:
-    """Hash every released file again and hold it against record, verdict and approvals in git; needs no network.
+    """Hash every released file again and hold it against record, verdict, approvals and signature; needs no network.
 
-    Example: [bold]tunegate audit verify[/bold]; [bold]tunegate audit verify v0.0.3[/bold]
+    Example: [bold]tunegate audit verify[/bold]; [bold]tunegate audit verify v0.0.3 --key release.pub[/bold]
     Exit codes: 0 everything agrees; 2 the input is wrong; 3 something differs, is missing or is extra: it is named.
     """
     from flows.release_commands import verify_command  # noqa: PLC0415
 
-    raise typer.Exit(verify_command(Path.cwd(), wanted))
+    raise typer.Exit(verify_command(Path.cwd(), wanted, key))
 
 
 @audit.command("list")

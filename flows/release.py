@@ -27,9 +27,11 @@ from tasks.params import Params, ReleaseParams, load_params
 from tasks.publish import publish
 from tasks.publish_bundle import BESIDE_THE_MODEL, Published, Release, gather
 from tasks.records import BaseRecord, DataSummary, Evaluation, Example, Parity, TrainMetrics
+from tasks.signing import key_file, sign
 from tasks.tables import read_examples
 from tasks.verdict_records import Verdict
 
+SIGNATURES = paths.STATE / "signatures"
 DATA_STAGES = (paths.INGEST, paths.CLEAN, paths.DEDUP, paths.SPLIT)
 
 
@@ -122,6 +124,9 @@ def publish_model(root: str, worktree: str, run_id: str, commit: str, version: s
     )
     evidence = card_evidence(place, described, release, base, parity, verdict)
     bundle = gather(described, place / paths.MERGED_MODEL, place / paths.MERGED_APPROVAL, model_card(evidence))
+    if release.signing_key is not None:
+        bundle = sign(bundle, key_file(release.signing_key, Path(root)), Path(root) / SIGNATURES)
+        _say("signed the files of the release")
     made = record_of(Path(root), release, publish(bundle, release, Path(root)))
     _say(f"published {release.name} {version} to {made.location}")
     return made.model_dump(mode="json")

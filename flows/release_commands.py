@@ -15,9 +15,10 @@ from flows.record import read_run, resolve_run
 from flows.releases import Released, all_tags, find_release, is_withdrawn, read_release, released_by, tag_of
 from flows.run_record import RunRecord
 from flows.workspace import RUN_BRANCHES
-from tasks.errors import EXIT_REFUSED, FileInvalid, NotApproved, ParamsInvalid, PublishRefused
+from tasks.errors import EXIT_REFUSED, FileInvalid, KeyInvalid, NotApproved, ParamsInvalid, PublishRefused
 from tasks.params import ReleaseParams, load_sections
 from tasks.paths import PARAMS
+from tasks.publish_bundle import SIGNATURE
 
 STAGES = ("staging", "production")
 
@@ -115,8 +116,14 @@ def _print_assigned(done: Assigned, word: str, root: Path) -> None:
         console.print(Text("not pushed: several remotes and none is origin; name one by git config remote.pushDefault"))
 
 
-def verify_command(start: Path, wanted: str | None) -> int:
-    """Check one release or run, or all releases, offline; every difference is named. Returns the exit code."""
+def verify_command(start: Path, wanted: str | None, key: Path | None) -> int:
+    """Check one release or run, or all releases, offline; every difference is named. Returns the exit code.
+
+    Raises:
+        KeyInvalid: the key that is named is not there.
+    """
+    if key is not None and not key.is_file():
+        raise KeyInvalid(f"--key {key}: no such file; name the PEM file of the public key")
     root = repository_root(start)
     params, console = release_params(root), Console(soft_wrap=True)
     if wanted is not None and tag_of(root, params.name, wanted) is None:
@@ -126,7 +133,7 @@ def verify_command(start: Path, wanted: str | None) -> int:
     tags = all_tags(root) if wanted is None else [find_release(root, params.name, wanted).tag]
     if not tags:
         console.print("no release yet; `tunegate run` releases what passes")
-    outcomes = [_verify_tag(root, params, tag, console) for tag in tags]
+    outcomes = [_verify_tag(root, params, tag, key, console) for tag in tags]
     return 0 if all(outcomes) else EXIT_REFUSED
 
 
@@ -136,7 +143,7 @@ def _verify_run(root: Path, record: RunRecord, console: Console) -> int:
     return EXIT_REFUSED if found else 0
 
 
-def _verify_tag(root: Path, params: ReleaseParams, tag: str, console: Console) -> bool:
+def _verify_tag(root: Path, params: ReleaseParams, tag: str, key: Path | None, console: Console) -> bool:
     """Whether nothing is found; a tag of another name that no run made is told and left alone."""
     began = time.monotonic()
     try:
@@ -145,7 +152,7 @@ def _verify_tag(root: Path, params: ReleaseParams, tag: str, console: Console) -
         is_ours = tag.startswith(f"{params.name}@")
         console.print(Text(f"{'DIFFERS' if is_ours else 'skipped'}  {error}", style="yellow"))
         return not is_ours
-    found = release_verification.verify_release(root, released)
+    found = release_verification.verify_release(root, released, key)
     found += _sign_off_findings(root, released)
     _print_findings(console, tag, found, _what_was_looked_at(root, released, time.monotonic() - began))
     return not found
@@ -167,7 +174,9 @@ def _what_was_looked_at(root: Path, released: Released, seconds: float) -> str:
     if released.release.target != "folder":
         return f"its record agrees with git; its files are on the Hub, not looked at{withdrawn}"
     files, size = release_verification.folder_size(root, released.release)
-    return f"{files} files, {size / 1e6:,.1f} MB, record and approvals agree, {seconds:.1f} s{withdrawn}"
+    is_signed = (root / released.release.location / SIGNATURE).is_file()
+    agree = "record, approvals and signature agree" if is_signed else "record and approvals agree"
+    return f"{files} files, {size / 1e6:,.1f} MB, {agree}, {seconds:.1f} s{withdrawn}"
 
 
 def _print_findings(console: Console, subject: str, found: list[release_verification.Finding], fine: str) -> None:

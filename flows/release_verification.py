@@ -4,6 +4,7 @@ The chain is tag, commit, record, verdict, approvals, digests, files. A link tha
 evidence is no pass.
 """
 
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,8 @@ from tasks.approvals import Approval
 from tasks.digests import combine_digests, digest_text, file_digests
 from tasks.errors import FileInvalid, PublishRefused
 from tasks.files import parse_json, read_json
-from tasks.publish_bundle import BESIDE_THE_MODEL, PROVENANCE, Provenance
+from tasks.publish_bundle import BESIDE_THE_MODEL, PROVENANCE, SIGNATURE, Provenance
+from tasks.signing import signature_problem
 from tasks.verdict_records import Verdict
 
 Kind = TypeVar("Kind", bound=BaseModel)
@@ -43,10 +45,16 @@ def verify_run(root: Path, record: RunRecord, revision: str) -> list[Finding]:
     return list(_run_findings(root, record, revision))
 
 
-def verify_release(root: Path, released: Released) -> list[Finding]:
-    """A release against its record, and the record against git; a release on the Hub by its record alone."""
+def verify_release(root: Path, released: Released, trusted: Path | None = None) -> list[Finding]:
+    """A release against its record, and the record against git; a release on the Hub by its record alone.
+
+    Args:
+        root: the user's repository.
+        released: the release.
+        trusted: the public key that has to have signed it; None for the key of the release's own commit, if any.
+    """
     found = [*_run_findings(root, released.record, released.commit), *_release_findings(released)]
-    return [*found, *_folder_findings(root, released)] if released.release.target == "folder" else found
+    return [*found, *_folder_findings(root, released, trusted)] if released.release.target == "folder" else found
 
 
 def require_intact(root: Path, released: Released) -> None:
@@ -128,7 +136,7 @@ def model_files(files: dict[str, str]) -> dict[str, str]:
     return {name: digest for name, digest in files.items() if name not in BESIDE_THE_MODEL}
 
 
-def _folder_findings(root: Path, released: Released) -> Iterator[Finding]:
+def _folder_findings(root: Path, released: Released, trusted: Path | None) -> Iterator[Finding]:
     release = released.release
     folder = root / release.location
     if not folder.is_dir():
@@ -144,6 +152,30 @@ def _folder_findings(root: Path, released: Released) -> Iterator[Finding]:
     yield from links(folder)
     if provenance is not None:
         yield from _provenance_findings(root, released, provenance)
+    yield from _signature_findings(root, released, trusted)
+
+
+def _signature_findings(root: Path, released: Released, trusted: Path | None) -> Iterator[Finding]:
+    """The signature, by the key that is trusted or else by that of the release's own commit, where one is asked for."""
+    folder = root / released.release.location
+    asked = released.record.params.get("release")
+    named = asked.get("public_key") if isinstance(asked, dict) else None
+    is_asked = named is not None or trusted is not None
+    if not (folder / SIGNATURE).is_file():
+        if is_asked:
+            yield Finding(SIGNATURE, "missing: the release is not signed")
+        return
+    if trusted is not None:
+        problem = signature_problem(folder, trusted)
+    elif (text := show_bytes(root, released.commit, str(named))) is None:
+        problem = f"no public key to check it with: git has no {named} at {released.commit[:12]}; name one by --key"
+    else:
+        with tempfile.TemporaryDirectory() as scratch:
+            key = Path(scratch) / Path(str(named)).name
+            key.write_bytes(text)
+            problem = signature_problem(folder, key)
+    if problem is not None:
+        yield Finding(SIGNATURE, problem)
 
 
 def compare_files(found: dict[str, str], wanted: dict[str, str], *, is_whole: bool) -> Iterator[Finding]:

@@ -17,7 +17,8 @@ from tasks.records import Record
 
 README = "README.md"
 PROVENANCE = "provenance.json"
-BESIDE_THE_MODEL = frozenset({README, PROVENANCE})
+SIGNATURE = "model.sig"
+BESIDE_THE_MODEL = frozenset({README, PROVENANCE, SIGNATURE})
 """What a release carries besides the files of the merged model."""
 
 ALLOWED = (

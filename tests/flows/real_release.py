@@ -4,7 +4,7 @@ from pathlib import Path
 
 from flows import registry, workspace
 from flows.record import commit_record, now
-from flows.release import record_of
+from flows.release import SIGNATURES, record_of
 from flows.run_record import ReleaseRecord, RunRecord
 from flows.workspace import RunPlace
 from tasks import paths
@@ -15,9 +15,12 @@ from tasks.params import ReleaseParams, load_params
 from tasks.publish_bundle import Release, gather
 from tasks.publish_folder import publish_to_folder
 from tasks.records import Parity
+from tasks.signing import key_file, sign
 from tasks.verdict_records import Verdict
 from tests.flows.fake_run import passed_record
 from tests.flows.tiny_line import parity, safetensors, write_whole_line
+from tests.flows.tiny_repo import commit
+from tests.unit.test_signing import PUBLIC, make_keys
 
 NAME = "support-router"
 RUNS = ("20261120-081502-0001", "20261121-081502-0002", "20261122-081502-0003")
@@ -71,6 +74,8 @@ def make_release(root: Path, number: int) -> ReleaseRecord:
     )  # fmt: skip
     bundle = gather(described, place.worktree / paths.MERGED_MODEL, place.worktree / paths.MERGED_APPROVAL, "card\n")
     params = release_params(root)
+    if params.signing_key is not None:
+        bundle = sign(bundle, key_file(params.signing_key, root), root / SIGNATURES)
     made = record_of(root, params, publish_to_folder(bundle, root / params.folder))
     commit = commit_record(place, record.model_copy(update={"release": made}))
     workspace.close_place(place)
@@ -85,3 +90,15 @@ def release_params(root: Path) -> ReleaseParams:
 def file_of(root: Path, number: int, name: str) -> Path:
     """A file of a released folder."""
     return root / "registry" / NAME / f"v0.0.{number}" / name
+
+
+def sign_from_now_on(root: Path, keys: Path) -> None:
+    """Configure a pair of keys: the private one in `keys`, named by a variable; the public one in git."""
+    _, public = make_keys(keys)
+    (root / PUBLIC).write_bytes(public.read_bytes())
+    text = (root / "params.yaml").read_text(encoding="utf-8")
+    text = text.replace("signing_key: null", "signing_key: env:RELEASE_KEY").replace(
+        "public_key: null", f"public_key: {PUBLIC}"
+    )
+    (root / "params.yaml").write_text(text, encoding="utf-8")
+    commit(root, "sign")

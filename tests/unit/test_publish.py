@@ -17,6 +17,8 @@ PARAMS = ReleaseParams(
     stage="production",
     promote=True,
     require_approval=False,
+    signing_key=None,
+    public_key=None,
 )
 
 
