@@ -393,3 +393,7 @@ def main() -> None:
         word = "refused" if error.exit_code == EXIT_REFUSED else "error"
         typer.echo(f"{word}: {error}", err=True)
         sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":  # `tunegate sweep` starts its candidates so
+    main()
