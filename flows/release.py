@@ -12,13 +12,14 @@ from prefect import flow, get_run_logger, task
 from flows import display, registry
 from flows.git import git
 from flows.promotion import registry_lock
-from flows.record import read_run
+from flows.record import packages, read_run
 from flows.remotes import remote_of
 from flows.run_record import ReleaseRecord
 from flows.sign_off import check_sign_off
 from flows.version_rule import change_since
 from flows.workspace import RUN_BRANCHES
 from tasks import paths
+from tasks.attestations import FILES_OF_THE_RUN, Making, attested, file_materials, source_materials
 from tasks.digests import combine_digests, digest_file, file_digests
 from tasks.files import read_json
 from tasks.model_card import CardEvidence, model_card
@@ -124,12 +125,27 @@ def publish_model(root: str, worktree: str, run_id: str, commit: str, version: s
     )
     evidence = card_evidence(place, described, release, base, parity, verdict)
     bundle = gather(described, place / paths.MERGED_MODEL, place / paths.MERGED_APPROVAL, model_card(evidence))
+    bundle = attested(bundle, making(place, params, base))
     if release.signing_key is not None:
         bundle = sign(bundle, key_file(release.signing_key, Path(root)), Path(root) / SIGNATURES)
         _say("signed the files of the release")
     made = record_of(Path(root), release, publish(bundle, release, Path(root)))
     _say(f"published {release.name} {version} to {made.location}")
     return made.model_dump(mode="json")
+
+
+def making(place: Path, params: Params, base: BaseRecord) -> Making:
+    """How the model of a run's worktree was made, for the statements that the release carries."""
+    evidence = (paths.VERDICT, paths.PARITY, paths.ADAPTER_APPROVAL, paths.MERGED_APPROVAL, paths.DATA_APPROVAL)
+    return Making(
+        base=base,
+        params=params.model_dump(mode="json", by_alias=True),
+        sources=source_materials(place, params.sources),
+        run_files=file_materials(place, FILES_OF_THE_RUN),
+        evidence=file_materials(place, (path.as_posix() for path in evidence)),
+        packages=packages(),
+        scores=read_json(place / paths.EVALUATE_CANDIDATE / paths.EVALUATION, Evaluation),
+    )
 
 
 def card_evidence(

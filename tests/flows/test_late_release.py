@@ -14,6 +14,7 @@ from flows.release import release_flow
 from flows.retrain import retrain
 from tasks.digests import combine_digests, file_digests
 from tasks.errors import NotApproved
+from tasks.publish_bundle import BESIDE_THE_MODEL
 from tests.flows.real_release import NAME
 from tests.flows.test_sign_off import ADA, BEN, act_as, ask_for_approval
 
@@ -59,7 +60,7 @@ def test_a_run_waits_for_the_approval_and_is_released_by_a_promotion_after_it(
     assert released is not None
     folder = file_digests(waiting / released.location)
     assert folder == released.files
-    model = {name: digest for name, digest in folder.items() if name not in {"README.md", "provenance.json"}}
+    model = {name: digest for name, digest in folder.items() if name not in BESIDE_THE_MODEL}
     assert combine_digests(model) == record.approvals["merged_model"].digest
     assert git(waiting, "rev-parse", f"{NAME}@v0.0.1^{{commit}}") == git(waiting, "rev-parse", f"run/{RUN}")
     assert tunegate("audit", "verify")[0] == 0

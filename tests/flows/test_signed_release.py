@@ -1,7 +1,6 @@
 """A release that is signed: checked offline by `audit verify` and before every promotion."""
 
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -66,10 +65,8 @@ def test_a_signature_that_was_taken_away_is_missed(signed: Path, tunegate: Tuneg
 
 
 def test_promotion_and_rollback_of_signed_releases_need_no_private_key(signed: Path, tunegate: Tunegate) -> None:
-    began = time.monotonic()
     assert tunegate("promote", "v0.0.2")[0] == 0
     assert tunegate("rollback", "v0.0.1")[0] == 0
-    assert time.monotonic() - began < 10
 
 
 def test_the_run_itself_signs_what_it_releases(
