@@ -194,6 +194,97 @@ def report(
     report_command(Path.cwd(), run_id, output)
 
 
+Why = Annotated[str | None, typer.Option("--why", metavar="TEXT", help="The reason, kept with the decision.")]
+Stage = Annotated[
+    str | None, typer.Option("--stage", help="staging or production; the one of the parameters when left out.")
+]
+
+
+@app.command()
+def approve(
+    run_id: Annotated[str, typer.Argument(metavar="RUN", help="A run's id or the beginning of it.")],
+    *,
+    by: Annotated[
+        str | None, typer.Option("--by", metavar="NAME", help="Who approves, where that is not whom git names.")
+    ] = None,
+    why: Why = None,
+) -> None:
+    """Sign off the merged model of a run that passed, exactly its bytes, on the run's branch in git.
+
+    With [bold]release.require_approval: true[/bold] nothing is released or promoted without it, and whoever started
+    the run cannot give it.
+
+    Example: [bold]tunegate approve 20261123 --why "read the report, tried ten tickets"[/bold]
+    Exit codes: 0; 2 the input is wrong; 3 refused: the run did not pass, or it is your own.
+    """
+    from flows.release_commands import approve_command  # noqa: PLC0415
+
+    approve_command(Path.cwd(), run_id, by, why)
+
+
+@app.command()
+def promote(
+    wanted: Annotated[str, typer.Argument(metavar="VERSION|RUN", help="A version, as v0.0.3, or a run's id.")],
+    *,
+    stage: Stage = None,
+    why: Why = None,
+) -> None:
+    """Give a stage to a release whose bytes are those that were approved, and push the tag that says so.
+
+    A run that passed and was not released, since it waited for an approval say, is released first.
+
+    Example: [bold]tunegate promote v0.0.3 --stage staging[/bold];
+    [bold]tunegate promote 20261123 --why "went well"[/bold]
+    Exit codes: 0, also when it holds the stage already; 2 the input is wrong, or the remote does not know; 3 refused.
+    """
+    from flows.release_commands import promote_command  # noqa: PLC0415
+
+    promote_command(Path.cwd(), wanted, stage, why)
+
+
+@app.command()
+def rollback(
+    wanted: Annotated[
+        str | None, typer.Argument(metavar="[VERSION]", help="An earlier version; when left out, what held it before.")
+    ] = None,
+    *,
+    stage: Stage = None,
+    why: Why = None,
+) -> None:
+    """Give a stage back to an earlier release, checked like a promotion; twice goes back two releases.
+
+    Example: [bold]tunegate rollback --why "wrong queues since Monday"[/bold]; [bold]tunegate rollback v0.0.1[/bold]
+    Exit codes: 0, also when it holds the stage already; 2 the input is wrong, or the remote does not know; 3 refused.
+    """
+    from flows.release_commands import rollback_command  # noqa: PLC0415
+
+    rollback_command(Path.cwd(), wanted, stage, why)
+
+
+@audit.command("verify")
+def audit_verify(
+    wanted: Annotated[
+        str | None,
+        typer.Argument(metavar="[RELEASE|RUN]", help="A version, or a run's id; all releases when left out."),
+    ] = None,
+    *,
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            "--key", metavar="FILE", help="The public key that it must be signed by; else that of its commit."
+        ),
+    ] = None,
+) -> None:
+    """Hash every released file again and hold it against record, verdict, approvals and signature; needs no network.
+
+    Example: [bold]tunegate audit verify[/bold]; [bold]tunegate audit verify v0.0.3 --key release.pub[/bold]
+    Exit codes: 0 everything agrees; 2 the input is wrong; 3 something differs, is missing or is extra: it is named.
+    """
+    from flows.release_commands import verify_command  # noqa: PLC0415
+
+    raise typer.Exit(verify_command(Path.cwd(), wanted, key))
+
+
 @audit.command("list")
 def audit_list() -> None:
     """List all runs, the refused, the invalid and the crashed ones too, the newest first.

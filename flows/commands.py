@@ -107,6 +107,9 @@ def print_end(record: RunRecord, root: Path) -> None:
     if record.release is not None:
         promoted = f", holds {record.release.promoted_stage}" if record.release.promoted_stage else ""
         console.print(Text(f"release: {record.release.tag} in {_shown_path(record.release.location, root)}{promoted}"))
+    elif waits_for_approval(record):
+        console.print(Text("release: waits for the approval of another person than who started the run:"))
+        console.print(Text(f"         tunegate approve {record.run_id}, then tunegate promote {record.run_id}"))
     report = root / workspace.REPORTS / record.run_id / "report.html"
     if report.exists():
         console.print(Text(f"report:  {report.relative_to(root)}"))
@@ -126,6 +129,12 @@ def _print_verdict(console: Console, run_id: str, verdict: Verdict) -> None:
             console.print(Text(f"  {line}"))
     if any(finding.changes for finding in verdict.diagnosis):
         console.print(Text(f"  all of these: {suggested_command(run_id)}"))
+
+
+def waits_for_approval(record: RunRecord) -> bool:
+    """Whether a run passed, and its own parameters have it wait for a person before it is released."""
+    release = record.params.get("release")
+    return record.status == "passed" and isinstance(release, dict) and release.get("require_approval") is True
 
 
 def _print_where_evidence_is(console: Console, record: RunRecord, root: Path) -> None:

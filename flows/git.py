@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 from tasks.errors import WorkspaceInvalid
@@ -9,8 +10,10 @@ from tasks.errors import WorkspaceInvalid
 FALLBACK_IDENTITY = {"user.name": "Tunegate", "user.email": "tunegate@localhost"}
 
 
-def git(root: Path, *arguments: str, stdin: str | None = None) -> str:
+def git(root: Path, *arguments: str, stdin: str | None = None, environment: Mapping[str, str] | None = None) -> str:
     """Run git in `root`, without the user's hooks, and return what it printed, stripped.
+
+    `environment` is added to that of this process.
 
     Hooks are for the user's own commands: `dvc install`'s would check out data in every worktree, or fail without dvc.
 
@@ -25,6 +28,7 @@ def git(root: Path, *arguments: str, stdin: str | None = None) -> str:
         text=True,
         check=False,
         encoding="utf-8",
+        env=None if environment is None else {**os.environ, **environment},
     )
     if done.returncode:
         reason = done.stderr.strip() or done.stdout.strip() or f"exit {done.returncode}"
@@ -79,6 +83,12 @@ def tagger(root: Path) -> dict[str, str]:
         variable = f"GIT_COMMITTER_{key.removeprefix('user.').upper()}"
         found[option] = os.environ.get(variable) or known.stdout.strip() or FALLBACK_IDENTITY[key]
     return found
+
+
+def who(root: Path) -> str:
+    """Who acts here, as git writes a person: `NAME <EMAIL>`."""
+    person = tagger(root)
+    return f"{person['author']} <{person['author_email']}>"
 
 
 def show_file(root: Path, revision: str, path: str) -> str | None:

@@ -9,8 +9,8 @@ from flows.git import git
 from flows.machine import has_cuda
 from flows.reproduce import read_stages, stages_up_to
 from tasks.digests import digest_file
-from tasks.errors import BaseInvalid, ParamsInvalid, SourceInvalid
-from tasks.params import HubOrigin, Params, PathOrigin, load_params
+from tasks.errors import BaseInvalid, KeyInvalid, ParamsInvalid, SourceInvalid
+from tasks.params import HubOrigin, Params, PathOrigin, ReleaseParams, load_params
 from tasks.params_checks import impossible_with_vllm, impossible_without_cuda
 from tasks.paths import PARAMS
 
@@ -30,6 +30,7 @@ def check_input(root: Path, *, release: bool, until: str | None = None, params_f
         SourceInvalid: a source file is missing, not the pinned one, or git does not know it.
         BaseInvalid: the folder of the base model is missing.
         PublishFailed: publishing to the Hub needs a token.
+        KeyInvalid: releases are to be signed, and the keys cannot do it.
         StageUnknown: dvc.yaml has no stage `until`.
     """
     reached = None if until is None else {stage.name for stage in stages_up_to(read_stages(root), until)}
@@ -48,11 +49,31 @@ def check_input(root: Path, *, release: bool, until: str | None = None, params_f
     needs_base = reached is None or "base" in reached
     if needs_base and isinstance(origin, PathOrigin) and not Path(origin.path).is_dir():
         raise BaseInvalid(f"{shown} base_model.origin.path: {origin.path}: no such folder; nothing was started")
+    if release and until is None:
+        _check_signing(root, params.release)
     if release and until is None and params.release.target == "hub":
         from tasks.publish_hub_session import read_token  # noqa: PLC0415  only where a token is needed
 
         read_token()
     return params
+
+
+def _check_signing(root: Path, release: ReleaseParams) -> None:
+    """Refuse now what signing would stumble over after hours: keys that are missing, no pair, or no secret.
+
+    Raises:
+        KeyInvalid: one of the keys is missing or wrong, git has the private one or does not know the public one.
+    """
+    if release.signing_key is None or release.public_key is None:
+        return
+    from tasks.signing import check_keys, key_file  # noqa: PLC0415  only where something is signed
+
+    private = key_file(release.signing_key, root)
+    check_keys(private, root / release.public_key)
+    if private.resolve().is_relative_to(root.resolve()) and git(root, "ls-files", "--", str(private.resolve())):
+        raise KeyInvalid(f"{private}: git has this private key, and whoever has the repository; make another pair")
+    if not git(root, "ls-files", "--", release.public_key):
+        raise KeyInvalid(f"release.public_key: git does not know {release.public_key}; `git add` it and run again")
 
 
 def check_machine(root: Path, params: Params, *, until: str | None = None, params_file: Path | None = None) -> None:

@@ -38,7 +38,10 @@ DATA_PROFILE = "profile.json"
 """The name beside the record that the champion's data is found by."""
 CANDIDATE_SAMPLES = "candidate_samples.jsonl.gz"
 """The name beside the record that the champion's answers are found by."""
+BASE_RECORD = "base_record.json"
+"""The name beside the record that the base model is known by."""
 KEPT_FILES = (  # stage, what it wrote, the name beside the record
+    ("base", paths.BASE_RECORD, BASE_RECORD),
     ("validate", paths.DATA_APPROVAL, "data_approval.json"),
     ("validate", paths.VALIDATION, "validation.json"),
     ("validate", paths.DATA_PROFILE, DATA_PROFILE),

@@ -13,6 +13,7 @@ from typing import Literal
 from flows.git import git, show_file, tagger
 from flows.record import DATA_PROFILE
 from flows.run_record import ReleaseRecord, RunRecord, parse_run_record
+from flows.version_rule import Change
 from tasks import paths
 from tasks.errors import PublishRefused
 from tasks.files import parse_json
@@ -41,13 +42,14 @@ def _highest_version(name: str, tags: list[str]) -> str | None:
     return "v" + ".".join(map(str, max(numbers))) if numbers else None
 
 
-def next_version(root: Path, name: str) -> str:
-    """The version after the newest one, its last number raised."""
+def next_version(root: Path, name: str, change: Change = "patch") -> str:
+    """The version after the newest one, with the number raised that `flows.version_rule` names."""
     latest = latest_version(root, name)
     if latest is None:
         return FIRST_VERSION
-    major, minor, patch = latest.removeprefix("v").split(".")
-    return f"v{major}.{minor}.{int(patch) + 1}"
+    major, minor, patch = map(int, latest.removeprefix("v").split("."))
+    raised = {"major": (major + 1, 0, 0), "minor": (major, minor + 1, 0), "patch": (major, minor, patch + 1)}
+    return "v" + ".".join(map(str, raised[change]))
 
 
 def register(root: Path, release: ReleaseRecord, commit: str) -> None:
@@ -66,17 +68,27 @@ def register(root: Path, release: ReleaseRecord, commit: str) -> None:
     _gto("register", str(root), release.name, commit, release.version, **options)
 
 
-def promote(root: Path, release: ReleaseRecord, stage: str) -> None:
+def promote(root: Path, release: ReleaseRecord, stage: str, message: str | None = None) -> bool:
     """Assign the stage to the release's version, unless it has it already.
+
+    Args:
+        root: the repository.
+        release: what the stage is given to.
+        stage: the name of the stage.
+        message: what the tag says; who made it and when, the tag has by itself.
+
+    Returns:
+        Whether a tag was made.
 
     Raises:
         PublishRefused: GTO refused.
     """
     holder = stage_holder(root, release.name, stage)
     if holder is not None and holder.tag == release.tag:
-        return
-    options = {"message": f"Promote {release.tag} to {stage}", **tagger(root)}
+        return False
+    options = {"message": message or f"Promote {release.tag} to {stage}", **tagger(root)}
     _gto("assign", str(root), release.name, stage, version=release.version, force=True, **options)
+    return True
 
 
 def _gto(action: Literal["register", "assign"], *arguments: object, **options: object) -> None:
@@ -121,7 +133,7 @@ def newest_release(root: Path, name: str) -> ReleaseRecord | None:
     version = latest_version(root, name)
     if version is None or git(root, "tag", "--list", f"{name}@{version}!"):  # `gto deprecate NAME VERSION`
         return None
-    record = _record_at(root, git(root, "rev-parse", f"{name}@{version}^{{commit}}"))
+    record = record_at(root, git(root, "rev-parse", f"{name}@{version}^{{commit}}"))
     return record.release if record is not None else None
 
 
@@ -136,8 +148,8 @@ def champion(root: Path, name: str, stage: str) -> tuple[Champion, RunRecord | N
     if holder is None:
         return Champion(), None
     commit = holder.commit
-    folder = f"runs/{_run_at(root, commit)}"
-    record = _record_at(root, commit)
+    folder = f"runs/{run_at(root, commit)}"
+    record = record_at(root, commit)
     evaluation_text = show_file(root, commit, f"{folder}/candidate.json")
     if record is None or evaluation_text is None:
         raise PublishRefused(f"{commit[:12]} holds {name} in {stage}, but it has no run record in {folder}")
@@ -158,13 +170,15 @@ def champion(root: Path, name: str, stage: str) -> tuple[Champion, RunRecord | N
     )
 
 
-def _record_at(root: Path, commit: str) -> RunRecord | None:
-    path = f"runs/{_run_at(root, commit)}/record.json"
+def record_at(root: Path, commit: str) -> RunRecord | None:
+    """The record of the run that a commit belongs to, or None where it belongs to none."""
+    path = f"runs/{run_at(root, commit)}/record.json"
     text = show_file(root, commit, path)
     return parse_run_record(text, f"{commit[:12]}:{path}") if text is not None else None
 
 
-def _run_at(root: Path, commit: str) -> str:
+def run_at(root: Path, commit: str) -> str:
+    """The id of the run that a commit belongs to, empty where it belongs to none."""
     subject = git(root, "show", "--no-patch", "--format=%(trailers:key=Run,valueonly)", commit)
     return subject.strip()
 

@@ -10,20 +10,29 @@ from pathlib import Path
 from prefect import flow, get_run_logger, task
 
 from flows import display, registry
+from flows.git import git
+from flows.promotion import registry_lock
+from flows.record import packages, read_run
+from flows.remotes import remote_of
 from flows.run_record import ReleaseRecord
+from flows.sign_off import check_sign_off
+from flows.version_rule import change_since
+from flows.workspace import RUN_BRANCHES
 from tasks import paths
+from tasks.attestations import FILES_OF_THE_RUN, Making, attested, file_materials, source_materials
 from tasks.digests import combine_digests, digest_file, file_digests
 from tasks.files import read_json
 from tasks.model_card import CardEvidence, model_card
 from tasks.model_card_text import read_chat_format
 from tasks.params import Params, ReleaseParams, load_params
 from tasks.publish import publish
-from tasks.publish_bundle import Published, Release, gather
+from tasks.publish_bundle import BESIDE_THE_MODEL, Published, Release, gather
 from tasks.records import BaseRecord, DataSummary, Evaluation, Example, Parity, TrainMetrics
+from tasks.signing import key_file, sign
 from tasks.tables import read_examples
 from tasks.verdict_records import Verdict
 
-CARD_FILES = {"README.md", "provenance.json"}
+SIGNATURES = paths.STATE / "signatures"
 DATA_STAGES = (paths.INGEST, paths.CLEAN, paths.DEDUP, paths.SPLIT)
 
 
@@ -58,7 +67,7 @@ def _is_in_place(root: Path, release: ReleaseParams, held: ReleaseRecord) -> boo
     if Path(held.location) != folder or not (root / folder).is_dir():
         return False
     digests = file_digests(root / folder)
-    return combine_digests({name: digests[name] for name in digests if name not in CARD_FILES}) == held.digest
+    return combine_digests({name: digests[name] for name in digests if name not in BESIDE_THE_MODEL}) == held.digest
 
 
 @flow(name="release", log_prints=False)
@@ -73,10 +82,28 @@ def release_flow(root: str, worktree: str, run_id: str, commit: str) -> dict[str
 
     Returns:
         A `ReleaseRecord` as plain data; `register_and_promote` makes it a release once its run is on record.
+
+    Raises:
+        NotApproved: the parameters ask for the approval of another person, and there is none.
     """
     params = load_params(Path(worktree) / paths.PARAMS)
-    version = registry.next_version(Path(root), params.release.name)
+    if params.release.require_approval:
+        run = read_run(Path(root), run_id)
+        check_sign_off(Path(root), run, f"{RUN_BRANCHES}{run_id}")
+    version = version_after(Path(root), params.release.name, Path(worktree))
     return publish_model(root, worktree, run_id, commit, version)
+
+
+def version_after(root: Path, name: str, place: Path) -> str:
+    """The version that the run at `place` gets, by what became other since the newest release."""
+    latest = registry.latest_version(root, name)
+    if latest is None:
+        return registry.next_version(root, name)
+    commit = git(root, "rev-parse", f"refs/tags/{name}@{latest}^{{commit}}")
+    change, why = change_since(root, commit, f"runs/{registry.run_at(root, commit)}", place)
+    version = registry.next_version(root, name, change)
+    _say(f"{version} after {latest}: {change}, {why}")
+    return version
 
 
 @task(name="publish")
@@ -98,9 +125,27 @@ def publish_model(root: str, worktree: str, run_id: str, commit: str, version: s
     )
     evidence = card_evidence(place, described, release, base, parity, verdict)
     bundle = gather(described, place / paths.MERGED_MODEL, place / paths.MERGED_APPROVAL, model_card(evidence))
-    made = _record(Path(root), release, publish(bundle, release, Path(root)))
+    bundle = attested(bundle, making(place, params, base))
+    if release.signing_key is not None:
+        bundle = sign(bundle, key_file(release.signing_key, Path(root)), Path(root) / SIGNATURES)
+        _say("signed the files of the release")
+    made = record_of(Path(root), release, publish(bundle, release, Path(root)))
     _say(f"published {release.name} {version} to {made.location}")
     return made.model_dump(mode="json")
+
+
+def making(place: Path, params: Params, base: BaseRecord) -> Making:
+    """How the model of a run's worktree was made, for the statements that the release carries."""
+    evidence = (paths.VERDICT, paths.PARITY, paths.ADAPTER_APPROVAL, paths.MERGED_APPROVAL, paths.DATA_APPROVAL)
+    return Making(
+        base=base,
+        params=params.model_dump(mode="json", by_alias=True),
+        sources=source_materials(place, params.sources),
+        run_files=file_materials(place, FILES_OF_THE_RUN),
+        evidence=file_materials(place, (path.as_posix() for path in evidence)),
+        packages=packages(),
+        scores=read_json(place / paths.EVALUATE_CANDIDATE / paths.EVALUATION, Evaluation),
+    )
 
 
 def card_evidence(
@@ -141,7 +186,8 @@ def _clear_unregistered(root: Path, release: ReleaseParams, version: str) -> Non
         shutil.rmtree(folder)
 
 
-def _record(root: Path, release: ReleaseParams, published: Published) -> ReleaseRecord:
+def record_of(root: Path, release: ReleaseParams, published: Published) -> ReleaseRecord:
+    """What is on record about a publication; a place inside the repository is named relative to it."""
     location = Path(published.location)
     inside = published.target == "folder" and location.is_absolute() and location.is_relative_to(root)
     return ReleaseRecord(
@@ -152,6 +198,7 @@ def _record(root: Path, release: ReleaseParams, published: Published) -> Release
         location=location.relative_to(root).as_posix() if inside else published.location,
         digest=published.digest,
         promoted_stage=release.stage if release.promote else None,
+        files=published.files,
     )
 
 
@@ -159,10 +206,13 @@ def _record(root: Path, release: ReleaseParams, published: Published) -> Release
 def register_and_promote(root: str, release: dict[str, object], commit: str) -> None:
     """Tag the commit that holds the run's record as a version and, when asked, assign the stage to it."""
     described = ReleaseRecord.model_validate(release)
-    registry.register(Path(root), described, commit)
-    if described.promoted_stage is not None:
-        registry.promote(Path(root), described, described.promoted_stage)
+    with registry_lock(Path(root)):
+        registry.register(Path(root), described, commit)
+        if described.promoted_stage is not None:
+            registry.promote(Path(root), described, described.promoted_stage)
     _say(f"registered {described.tag}; {described.promoted_stage or 'no stage'} is {described.version}")
+    if remote := remote_of(Path(root)):
+        _say(f"{remote} is not told of it; `tunegate promote {described.version}` pushes the tags and the record")
 
 
 def _say(text: str) -> None:

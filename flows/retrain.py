@@ -184,12 +184,16 @@ def run_line(place: RunPlace, params: Params, progress: Progress, *, release: bo
 
 
 def publish_or_reuse(place: RunPlace, params: Params, progress: Progress) -> None:
-    """Publish the merged model, unless a release that will do has exactly these bytes already."""
+    """Publish the merged model, unless a release has exactly these bytes already, or a person has to agree first."""
     parity = read_json(place.worktree / paths.PARITY, Parity)
     known = identical_release(place.root, params, parity.merged_digest)
     if known is not None:
         progress.release, progress.released_before = known, True
         display.current().line("release", f"{known.tag} has exactly these bytes; nothing to publish")
+        return
+    if params.release.require_approval:
+        progress.reason += f"; not released yet: another person has to give `tunegate approve {place.run_id}`"
+        display.current().line("release", f"waits until another person gives `tunegate approve {place.run_id}`")
         return
     workspace.note_current(place.root, place.run_id, "release")
     published = release_flow(str(place.root), str(place.worktree), place.run_id, place.start_commit)

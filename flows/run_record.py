@@ -54,7 +54,11 @@ class ScoreLine(Record):
 
 
 class ReleaseRecord(Record):
-    """Where the approved bytes went; `promoted_stage` is None when the release was registered only."""
+    """Where the approved bytes went; `promoted_stage` is None when the release was registered only.
+
+    `digest` is that of the merged model. `files` has the sha256 of every file that was published, the card and the
+    provenance too; releases of before have none.
+    """
 
     name: str
     version: str
@@ -63,6 +67,7 @@ class ReleaseRecord(Record):
     location: str
     digest: str
     promoted_stage: str | None
+    files: dict[str, str] = Field(default_factory=dict)
 
 
 class RunRecord(Record):

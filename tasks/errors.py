@@ -97,5 +97,9 @@ class PublishRefused(TunegateError):
     exit_code = EXIT_REFUSED
 
 
+class KeyInvalid(TunegateError):
+    """A key that releases are to be signed or checked with is missing, or no key that can do it."""
+
+
 class PublishFailed(TunegateError):
     """The target could not be reached, would not take the release, or gave other bytes back."""

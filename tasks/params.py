@@ -110,7 +110,11 @@ class MergeParams(Section):
 
 
 class ReleaseParams(Section):
-    """Where an approved model goes."""
+    """Where an approved model goes, who has to agree, and who signs.
+
+    `signing_key` names the file of the private key, or `env:NAME` the variable that does; `public_key` is a file that
+    git has. Both null: nothing is signed.
+    """
 
     name: Name
     target: Literal["folder", "hub"]
@@ -119,13 +123,30 @@ class ReleaseParams(Section):
     private: bool
     stage: Name
     promote: bool
+    require_approval: bool
+    signing_key: str | None
+    public_key: str | None
 
     _inside = field_validator("folder")(check_inside)
+
+    @field_validator("signing_key")
+    @classmethod
+    def _named(cls, value: str | None) -> str | None:
+        if value is not None and "-----" in value:
+            raise ValueError("names the file of a key, or `env:NAME` of a variable that does; never the key itself")
+        return value
+
+    @field_validator("public_key")
+    @classmethod
+    def _in_git(cls, value: str | None) -> str | None:
+        return value if value is None else check_inside(value)
 
     @model_validator(mode="after")
     def _addressed(self) -> "ReleaseParams":
         if self.target == "hub" and self.repo_id is None:
             raise ValueError("target `hub` needs repo_id")
+        if (self.signing_key is None) != (self.public_key is None):
+            raise ValueError("signing_key and public_key go together: one signs, everybody checks with the other")
         return self
 
 

@@ -17,6 +17,11 @@ from tasks.records import Record
 
 README = "README.md"
 PROVENANCE = "provenance.json"
+SIGNATURE = "model.sig"
+STATEMENT = "slsa_provenance.json"
+BOM = "mlbom.cdx.json"
+BESIDE_THE_MODEL = frozenset({README, PROVENANCE, STATEMENT, BOM, SIGNATURE})
+"""What a release carries besides the files of the merged model."""
 
 ALLOWED = (
     "*.safetensors",

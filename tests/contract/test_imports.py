@@ -34,6 +34,7 @@ OWNERS = {
     "ftfy": {"tasks/clean_changes.py"},
     "ruamel": {"tasks/yaml_files.py", "tasks/params_changes.py"},
     "hydra": {"flows/sweep.py"},
+    "model_signing": {"tasks/signing.py"},
     "gto": {"flows/registry.py"},
     "matplotlib": {"flows/plots.py"},
 }

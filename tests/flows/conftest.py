@@ -2,11 +2,14 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from flows import cli
+from tests.flows.real_release import make_release
 from tests.flows.tiny_line import make_line
 
 
@@ -44,3 +47,37 @@ def plain_git(monkeypatch: pytest.MonkeyPatch) -> None:
     """Git without the configuration of whoever runs the tests: nobody has an identity."""
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+
+
+@pytest.fixture(scope="session")
+def three_releases(tmp_path_factory: pytest.TempPathFactory, lines: Callable[[str], Path]) -> Path:
+    """A repository with three releases that nothing holds a stage of; tests copy it."""
+    root = tmp_path_factory.mktemp("released") / "repo"
+    shutil.copytree(lines("short"), root, symlinks=True)
+    for number in (1, 2, 3):
+        make_release(root, number)
+    return root
+
+
+@pytest.fixture
+def released(tmp_path: Path, three_releases: Path, plain_git: None, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """That repository, of this test's own, as the current folder."""
+    root = Path(shutil.copytree(three_releases, tmp_path / "released", symlinks=True))
+    monkeypatch.chdir(root)
+    return root
+
+
+@pytest.fixture
+def tunegate(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    """Run the command in the current folder as a shell does: its exit code and what it said, without a traceback."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def command(*words: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["tunegate", *words])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        said = capsys.readouterr()
+        assert "Traceback" not in said.err
+        return int(end.value.code or 0), said.out + said.err
+
+    return command

@@ -407,6 +407,12 @@ def test_the_version_is_that_of_the_package() -> None:
     assert ask("--version") == f"tunegate {version('tunegate')}\n"
 
 
+def test_the_command_runs_as_a_module_as_a_sweep_starts_it() -> None:
+    command = [sys.executable, "-m", "flows.cli", "--version"]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    assert done.stdout == f"tunegate {version('tunegate')}\n"
+
+
 def test_a_run_in_progress_has_no_report_yet_and_the_last_one_that_ended_is_shown(
     with_runs: Path, refuse: Refuse
 ) -> None:

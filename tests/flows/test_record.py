@@ -107,9 +107,10 @@ def test_the_record_and_the_small_results_are_committed_and_read_back(place: Run
     assert read_run(place.root, RUN) == record
     folder = git(place.root, "ls-tree", "--name-only", f"{commit}:runs/{RUN}").splitlines()
     assert folder == [
-        "adapter_approval.json", "base.json", "base_samples.jsonl.gz", "candidate.json", "candidate_samples.jsonl.gz",
-        "data_approval.json", "drift.json", "gate_evidence.json", "merged_approval.json", "parity.json", "profile.json",
-        "record.json", "train_history.jsonl", "train_metrics.json", "validation.json", "verdict.json",
+        "adapter_approval.json", "base.json", "base_record.json", "base_samples.jsonl.gz", "candidate.json",
+        "candidate_samples.jsonl.gz", "data_approval.json", "drift.json", "gate_evidence.json", "merged_approval.json",
+        "parity.json", "profile.json", "record.json", "train_history.jsonl", "train_metrics.json", "validation.json",
+        "verdict.json",
     ]  # fmt: skip
     assert git(place.root, "show", "--no-patch", "--format=%s|%(trailers:key=Run,valueonly)", commit).split("|") == [
         f"Run {RUN}: passed", RUN,
@@ -119,7 +120,7 @@ def test_the_record_and_the_small_results_are_committed_and_read_back(place: Run
 def test_results_of_an_earlier_run_are_not_kept_beside_the_record(place: RunPlace) -> None:
     commit = run_records.commit_record(place, gathered(place, ended=STAGES.index("evaluate_base")))
     assert git(place.root, "ls-tree", "--name-only", f"{commit}:runs/{RUN}").splitlines() == [
-        "data_approval.json", "drift.json", "profile.json", "record.json", "validation.json",
+        "base_record.json", "data_approval.json", "drift.json", "profile.json", "record.json", "validation.json",
     ]  # fmt: skip
 
 

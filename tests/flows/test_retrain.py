@@ -129,7 +129,15 @@ def test_the_release_is_tagged_at_the_commit_that_holds_the_record(twice: Simple
 
 def test_the_registry_holds_the_model_its_card_and_where_it_comes_from(twice: SimpleNamespace) -> None:
     folder = twice.root / "registry/support-router/v0.0.1"
-    assert {"model.safetensors", "config.json", "README.md", "provenance.json"} <= {p.name for p in folder.iterdir()}
+    wanted = {
+        "model.safetensors",
+        "config.json",
+        "README.md",
+        "provenance.json",
+        "slsa_provenance.json",
+        "mlbom.cdx.json",
+    }
+    assert wanted <= {p.name for p in folder.iterdir()}
     provenance = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
     assert provenance["release"]["run"] == FIRST
     assert provenance["approval"]["digest"] == twice.first[1].approvals["merged_model"].digest

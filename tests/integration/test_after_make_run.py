@@ -13,6 +13,7 @@ from flows.run_record import RunRecord
 from tasks.digests import combine_digests, file_digests
 from tasks.files import read_jsonl
 from tasks.models import load_plain, load_tokenizer, resolve_dtype
+from tasks.publish_bundle import BESIDE_THE_MODEL
 from tasks.records import LedgerEntry
 from tasks.tables import read_records
 from tests.integration.conftest import ROOT, dvc
@@ -56,7 +57,7 @@ def test_the_adapter_gained_40_points_and_lost_3_or_fewer_on_general_knowledge(r
 
 def test_the_released_files_are_those_that_were_approved(record: RunRecord) -> None:
     digests = file_digests(released_folder(record))
-    model = {name: digest for name, digest in digests.items() if name not in {"README.md", "provenance.json"}}
+    model = {name: digest for name, digest in digests.items() if name not in BESIDE_THE_MODEL}
     assert combine_digests(model) == record.approvals["merged_model"].digest
 
 

@@ -195,3 +195,26 @@ def test_bytes_that_are_not_utf8_name_their_line(tmp_path: Path) -> None:
 def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
     with pytest.raises(ParamsInvalid, match="no such file; run from the root of the workspace"):
         load_params(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("key", "public", "message"),
+    [
+        ("key.pem", "null", "signing_key and public_key go together"),
+        ("null", "release.pub", "signing_key and public_key go together"),
+        ("key.pem", "/keys/release.pub", "must be a path inside the workspace"),
+    ],
+)
+def test_keys_to_sign_with_come_in_pairs_and_the_public_one_lies_in_the_workspace(
+    tmp_path: Path, key: str, public: str, message: str
+) -> None:
+    text = TEXT.replace("signing_key: null", f"signing_key: {key}").replace("public_key: null", f"public_key: {public}")
+    with pytest.raises(ParamsInvalid, match=message):
+        load(tmp_path, text)
+
+
+def test_a_key_in_the_parameters_is_refused_and_not_shown(tmp_path: Path) -> None:
+    pasted = TEXT.replace("signing_key: null", 'signing_key: "-----BEGIN EC PRIVATE KEY-----\\nc2VjcmV0\\n"')
+    with pytest.raises(ParamsInvalid, match="never the key itself") as refused:
+        load(tmp_path, pasted)
+    assert "c2VjcmV0" not in str(refused.value)

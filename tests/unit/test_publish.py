@@ -16,6 +16,9 @@ PARAMS = ReleaseParams(
     private=True,
     stage="production",
     promote=True,
+    require_approval=False,
+    signing_key=None,
+    public_key=None,
 )
 
 

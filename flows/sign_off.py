@@ -1,0 +1,179 @@
+"""A person signs off what a run made: exactly the bytes of its merged model, in a file beside the run's record in git.
+
+Who somebody is, is what git says of them. Nobody is kept from setting another name: the file shows who said that they
+agreed, and a server that protects the branches `run/*`, with signed commits, makes it proof. docs/release.md says more.
+"""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from flows import record as run_records
+from flows.branches import add_files
+from flows.git import FALLBACK_IDENTITY, git, show_file, who
+from flows.run_record import RunRecord, UtcTime
+from flows.workspace import RUN_BRANCHES
+from tasks.approvals import Approval
+from tasks.digests import digest_text
+from tasks.errors import NotApproved
+from tasks.files import dump_json, parse_json
+from tasks.records import Record
+
+SIGN_OFFS = "sign_offs.json"
+RECORD = "record.json"
+
+
+class SignOff(Record):
+    """One person's approval; `recorded_by` is whom git named when it was given, `NAME <EMAIL>`."""
+
+    approval: Approval
+    why: str = Field(min_length=1)
+    at: UtcTime
+    recorded_by: str
+
+
+class SignOffs(Record):
+    """Everything that was signed off about one run."""
+
+    schema_version: int = Field(default=1, ge=1, le=1)
+    entries: tuple[SignOff, ...]
+
+
+def approve(root: Path, run: RunRecord, by: str | None, why: str, *, is_required: bool) -> SignOff:
+    """Sign off the merged model of `run`; the same person about the same bytes signs once.
+
+    Args:
+        root: the user's repository.
+        run: the record of a run that passed.
+        by: who approves, where that is not the person that git names.
+        why: the reason that is kept.
+        is_required: whether another person than who started the run has to agree.
+
+    Raises:
+        NotApproved: the run did not pass, or whoever approves has started it or is nobody that git knows.
+    """
+    digest = released_digest(run)
+    revision, person = f"{RUN_BRANCHES}{run.run_id}", who(root)
+    name = by or person
+    if is_required:
+        _refuse_same_person(starter(root, run.run_id, revision), run.run_id, person, name)
+    known = read_sign_offs(root, revision, run.run_id)
+    for entry in known:
+        if (entry.approval.digest, entry.approval.approved_by, entry.recorded_by) == (digest, name, person):
+            return entry
+    looked_at = {RECORD: RECORD, "verdict": "verdict.json", "merged_model": "merged_approval.json"}
+    evidence = {
+        what: digest_text(text)
+        for what, file in looked_at.items()
+        if (text := show_file(root, revision, _path(run.run_id, file))) is not None
+    }
+    approval = Approval(subject="merged_model", digest=digest, evidence=evidence, approved_by=name, decision="approved")
+    made = SignOff(approval=approval, why=why, at=run_records.now(), recorded_by=person)
+    text = dump_json(SignOffs(entries=(*known, made)))
+    message = f"Approve run {run.run_id}\n\n{why}\n\nBy: {name}\nDigest: {digest}\nRun: {run.run_id}\n"
+    add_files(root, f"{RUN_BRANCHES}{run.run_id}", {_path(run.run_id, SIGN_OFFS): text}, message)
+    return made
+
+
+def released_digest(run: RunRecord) -> str:
+    """The digest of the merged model that the run's own checks approved.
+
+    Raises:
+        NotApproved: they did not.
+    """
+    merged = run.approvals.get("merged_model")
+    if run.status != "passed" or merged is None or merged.decision != "approved":
+        raise NotApproved(
+            f"run {run.run_id} is {run.status}: {run.reason.splitlines()[0] if run.reason else 'no reason given'}\n"
+            f"only a run that passed can be approved or released; see `tunegate audit show {run.run_id}`"
+        )
+    return merged.digest
+
+
+def check_sign_off(root: Path, run: RunRecord, revision: str) -> SignOff:
+    """The approval of another person than who started the run, of exactly what it made.
+
+    Args:
+        root: the user's repository.
+        run: the record of the run.
+        revision: the branch or the commit whose files are read.
+
+    Raises:
+        NotApproved: there is none; the message has the command that gives one.
+    """
+    digest, started_by = released_digest(run), starter(root, run.run_id, revision)
+    wanted = ("merged_model", digest, "approved")
+    entries = [
+        entry
+        for entry in read_sign_offs(root, revision, run.run_id)
+        if (entry.approval.subject, entry.approval.digest, entry.approval.decision) == wanted
+    ]
+    for entry in entries:
+        if not _is_same(entry.recorded_by, started_by) and not _is_same(entry.approval.approved_by, started_by):
+            return entry
+    found = f"only {started_by} has, who started it" if entries else "nobody has"
+    raise NotApproved(
+        f"run {run.run_id}: release.require_approval asks that another person than {started_by} approves "
+        f"{digest[:12]}, and {found}; that person gives `tunegate approve {run.run_id}`"
+    )
+
+
+def read_sign_offs(root: Path, revision: str, run_id: str) -> tuple[SignOff, ...]:
+    """What was signed off about a run, as `revision` has it.
+
+    Raises:
+        FileInvalid: the file is torn or of another schema.
+    """
+    path = _path(run_id, SIGN_OFFS)
+    text = show_file(root, revision, path)
+    return () if text is None else parse_json(text, SignOffs, f"{revision}:{path}").entries
+
+
+def starter(root: Path, run_id: str, revision: str) -> str:
+    """Who started a run, `NAME <EMAIL>`: the author of the commit that put it on record."""
+    words = ("log", "-1", "--diff-filter=A", "--format=%an <%ae>", revision, "--", _path(run_id, RECORD))
+    return git(root, *words)
+
+
+def newest_revision(root: Path, run_id: str, commit: str) -> str:
+    """Where a run's files are read: its branch, which may have an approval more, or else `commit`."""
+    branch = f"{RUN_BRANCHES}{run_id}"
+    return branch if git(root, "branch", "--list", branch) else commit
+
+
+def is_required(run: RunRecord, *, now: bool) -> bool:
+    """Whether another person has to agree: by the run's own parameters, or by those of today."""
+    release = run.params.get("release")
+    return now or (isinstance(release, dict) and release.get("require_approval") is True)
+
+
+def _refuse_same_person(started_by: str, run_id: str, person: str, name: str) -> None:
+    if _email(person) == FALLBACK_IDENTITY["user.email"]:
+        raise NotApproved(
+            "git does not know who you are, so that nobody can tell you from who started the run; set "
+            "`git config user.name` and `git config user.email`, and approve again"
+        )
+    if _is_same(person, started_by) or _is_same(name, started_by):
+        raise NotApproved(
+            f"{started_by} started run {run_id}, and release.require_approval asks for another person; have somebody "
+            f"else give `tunegate approve {run_id}`"
+        )
+
+
+def _is_same(person: str, other: str) -> bool:
+    """Whether two names mean one person: by address, or by name where one has no address."""
+    if _email(person) and _email(other):
+        return _email(person) == _email(other)
+    return _name(person) == _name(other)
+
+
+def _email(person: str) -> str:
+    return person.rpartition("<")[2].rstrip(">").strip().casefold() if "<" in person else ""
+
+
+def _name(person: str) -> str:
+    return person.partition("<")[0].strip().casefold()
+
+
+def _path(run_id: str, file: str) -> str:
+    return (run_records.run_folder(run_id) / file).as_posix()
