@@ -22,7 +22,7 @@ def test_a_rule_is_addressed_by_place_or_by_the_name_of_its_benchmark(setting: s
 
 def test_several_settings_and_kinds_of_values() -> None:
     found = changed(SECTION, ["tie=champion", "rules.0.min_value=null", "measured.pii_share.max=1", "confidence=0.9"])
-    assert (found.tie, found.rules[0].min_value, found.measured[1].max, found.confidence) == ("champion", None, 1, 0.9)
+    assert (found.tie, found.rules[0].min_value, found.measured[2].max, found.confidence) == ("champion", None, 1, 0.9)
 
 
 @pytest.mark.parametrize(
