@@ -101,11 +101,6 @@ def shuffled(rows: Rows) -> Rows:
     return with_answers(rows, lambda _: answers.pop())
 
 
-def one_answer(rows: Rows) -> Rows:
-    """Every ticket has one and the same answer."""
-    return with_answers(rows, lambda _: ticket_answer("technical", "normal"))
-
-
 def truncated(rows: Rows) -> Rows:
     """Every answer ends in the middle of its first value."""
     return with_answers(rows, lambda answer: answer[: len('{"queue": "te')])
@@ -201,8 +196,7 @@ CANDIDATES = (
     Planted("good, three hundredths weaker", "passed", weights=scaled(0.97)),
     Planted("good, and so is the champion", "passed", weights=rounded, champion=GOOD),
     Planted("trained on mislabelled tickets", "not passed", rows=mislabelled),
-    Planted("trained on shuffled answers", "not passed", rows=shuffled),
-    Planted("trained on one answer for all", "not passed", rows=one_answer),
+    Planted("trained on shuffled answers", "not passed", params={"train": {"max_steps": 60}}, rows=shuffled),
     Planted("trained on truncated answers", "not passed", rows=truncated),
     Planted("trained on the test set", "not passed", params={"train": {"max_steps": 119}}, rows=with_test_set),
     Planted("trained with another chat template", "not passed", template=OTHER_TEMPLATE),
