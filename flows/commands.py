@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -19,13 +18,15 @@ from flows.plan import make_plan, margin_warnings, memory_warning
 from flows.plan_view import print_plan
 from flows.preflight import check_input, check_machine
 from flows.record import read_run, read_runs, resolve_run, run_folder
+from flows.release_section import asks_for_approval, release_params
 from flows.run_record import RunRecord
+from flows.sign_off import is_required
 from flows.stopping import stoppable
 from flows.wording import first_line, headline, result_line, suggested_command
 from tasks.clean_scores import clean_line
 from tasks.errors import EXIT_INCONCLUSIVE, EXIT_REFUSED, ParamsInvalid, RunNotFound, WorkspaceBusy
 from tasks.files import dump_json, write_text
-from tasks.params import Params, ReleaseParams, load_sections
+from tasks.params import Params
 from tasks.paths import PARAMS
 from tasks.verdict_records import Verdict
 from tasks.verdict_text import finding_lines
@@ -107,7 +108,7 @@ def print_end(record: RunRecord, root: Path) -> None:
     if record.release is not None:
         promoted = f", holds {record.release.promoted_stage}" if record.release.promoted_stage else ""
         console.print(Text(f"release: {record.release.tag} in {_shown_path(record.release.location, root)}{promoted}"))
-    elif waits_for_approval(record):
+    elif record.status == "passed" and is_required(record, now=asks_for_approval(root)):
         console.print(Text("release: waits for the approval of another person than who started the run:"))
         console.print(Text(f"         tunegate approve {record.run_id}, then tunegate promote {record.run_id}"))
     report = root / workspace.REPORTS / record.run_id / "report.html"
@@ -129,12 +130,6 @@ def _print_verdict(console: Console, run_id: str, verdict: Verdict) -> None:
             console.print(Text(f"  {line}"))
     if any(finding.changes for finding in verdict.diagnosis):
         console.print(Text(f"  all of these: {suggested_command(run_id)}"))
-
-
-def waits_for_approval(record: RunRecord) -> bool:
-    """Whether a run passed, and its own parameters have it wait for a person before it is released."""
-    release = record.params.get("release")
-    return record.status == "passed" and isinstance(release, dict) and release.get("require_approval") is True
 
 
 def _print_where_evidence_is(console: Console, record: RunRecord, root: Path) -> None:
@@ -221,12 +216,6 @@ def rehearse_command(start: Path, params_file: Path | None = None) -> None:
     rehearse(root, params, text, display.PlainDisplay())
 
 
-class ReleaseSection(BaseModel):
-    """What the parameters say of releases; the other sections may be wrong."""
-
-    release: ReleaseParams
-
-
 def status_command(start: Path) -> None:
     """What is going on here."""
     root, console = repository_root(start), Console(soft_wrap=True)
@@ -242,7 +231,7 @@ def status_command(start: Path) -> None:
         last = f"{runs[0].run_id} {runs[0].status}: {headline(runs[0].reason)}"
     console.print(Text(f"last run:   {last}"))
     try:
-        release = load_sections(ReleaseSection, root / PARAMS).release
+        release = release_params(root)
     except ParamsInvalid:
         console.print(f"released:   not known: {PARAMS} has problems; `tunegate plan` names them")
         return

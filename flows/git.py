@@ -10,26 +10,36 @@ from tasks.errors import WorkspaceInvalid
 FALLBACK_IDENTITY = {"user.name": "Tunegate", "user.email": "tunegate@localhost"}
 
 
-def git(root: Path, *arguments: str, stdin: str | None = None, environment: Mapping[str, str] | None = None) -> str:
+def git(
+    root: Path,
+    *arguments: str,
+    stdin: str | None = None,
+    environment: Mapping[str, str] | None = None,
+    seconds: float | None = None,
+) -> str:
     """Run git in `root`, without the user's hooks, and return what it printed, stripped.
 
-    `environment` is added to that of this process.
+    `environment` is added to that of this process; `seconds` bounds what asks another machine.
 
     Hooks are for the user's own commands: `dvc install`'s would check out data in every worktree, or fail without dvc.
 
     Raises:
-        WorkspaceInvalid: git failed; the message is git's own.
+        WorkspaceInvalid: git failed, with its own message, or had no answer in time.
     """
-    done = subprocess.run(
-        ["git", "-c", f"core.hooksPath={os.devnull}", *arguments],
-        cwd=root,
-        input=stdin,
-        capture_output=True,
-        text=True,
-        check=False,
-        encoding="utf-8",
-        env=None if environment is None else {**os.environ, **environment},
-    )
+    try:
+        done = subprocess.run(
+            ["git", "-c", f"core.hooksPath={os.devnull}", *arguments],
+            cwd=root,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+            encoding="utf-8",
+            env=None if environment is None else {**os.environ, **environment},
+            timeout=seconds,
+        )
+    except subprocess.TimeoutExpired:
+        raise WorkspaceInvalid(f"git {' '.join(arguments[:2])} in {root}: no answer in {seconds:g} seconds") from None
     if done.returncode:
         reason = done.stderr.strip() or done.stdout.strip() or f"exit {done.returncode}"
         raise WorkspaceInvalid(f"git {' '.join(arguments[:2])} in {root}: {reason}")

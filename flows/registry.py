@@ -8,7 +8,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from flows.git import git, show_file, tagger
 from flows.record import DATA_PROFILE
@@ -20,7 +20,7 @@ from tasks.files import parse_json
 from tasks.records import Champion, DataProfile, Evaluation
 
 FIRST_VERSION = "v0.0.1"
-TAG_AND_COMMIT = "%(refname:strip=2) %(if)%(*objectname)%(then)%(*objectname)%(else)%(objectname)%(end)"
+STAGE_TAG = "%(refname:strip=2)%00%(if)%(*objectname)%(then)%(*objectname)%(else)%(objectname)%(end)%00%(subject)"
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,15 @@ class Holder:
 
     commit: str
     tag: str | None
+
+
+class StageChange(NamedTuple):
+    """What one tag of a stage says: its number, whether it takes the stage away, its commit, its first line."""
+
+    number: int
+    is_withdrawal: bool
+    commit: str
+    subject: str
 
 
 def latest_version(root: Path, name: str) -> str | None:
@@ -109,23 +118,26 @@ def stage_holder(root: Path, name: str, stage: str) -> Holder | None:
     and no earlier version gets it back.
     """
     commit = None
-    for _, cancelled, named in sorted(_stage_tags(root, name, stage)):
-        if not cancelled:
-            commit = named
-        elif commit == named:
+    for change in stage_history(root, name, stage):
+        if not change.is_withdrawal:
+            commit = change.commit
+        elif commit == change.commit:
             commit = None
-    if commit is None:
-        return None
+    return None if commit is None else Holder(commit, version_at(root, name, commit))
+
+
+def version_at(root: Path, name: str, commit: str) -> str | None:
+    """The tag of the highest version that a commit is registered as; None where it is no version of `name`."""
     version = _highest_version(name, git(root, "tag", "--list", f"{name}@v*", "--points-at", commit).split())
-    return Holder(commit, f"{name}@{version}" if version else None)
+    return f"{name}@{version}" if version else None
 
 
-def _stage_tags(root: Path, name: str, stage: str) -> list[tuple[int, bool, str]]:
-    """For each tag of the stage its number, whether it takes the stage away, and the commit that it names."""
+def stage_history(root: Path, name: str, stage: str) -> list[StageChange]:
+    """Every tag of the stage, the oldest first."""
     patterns = (f"{name}#{stage}#*", f"{name}#{stage}!#*")
-    lines = git(root, "tag", f"--format={TAG_AND_COMMIT}", "--list", *patterns).splitlines()
-    found = [re.fullmatch(r"[^!]+(!?)#(\d+) (\w+)", line) for line in lines]
-    return [(int(match[2]), match[1] == "!", match[3]) for match in found if match]
+    lines = git(root, "tag", f"--format={STAGE_TAG}", "--list", *patterns).splitlines()
+    found = [re.fullmatch(r"[^!]+(!?)#(\d+)\0(\w+)\0(.*)", line) for line in lines]
+    return sorted(StageChange(int(match[2]), match[1] == "!", match[3], match[4]) for match in found if match)
 
 
 def newest_release(root: Path, name: str) -> ReleaseRecord | None:

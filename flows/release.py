@@ -12,7 +12,8 @@ from prefect import flow, get_run_logger, task
 from flows import display, registry
 from flows.git import git
 from flows.promotion import registry_lock
-from flows.record import packages, read_run
+from flows.record import read_run
+from flows.release_section import asks_for_approval
 from flows.remotes import remote_of
 from flows.run_record import ReleaseRecord
 from flows.sign_off import check_sign_off
@@ -33,6 +34,8 @@ from tasks.tables import read_examples
 from tasks.verdict_records import Verdict
 
 SIGNATURES = paths.STATE / "signatures"
+PATIENCE_SECONDS = 900.0
+"""How long a run that is done waits for a promotion in progress, which hashes and pushes whole models."""
 DATA_STAGES = (paths.INGEST, paths.CLEAN, paths.DEDUP, paths.SPLIT)
 
 
@@ -84,10 +87,10 @@ def release_flow(root: str, worktree: str, run_id: str, commit: str) -> dict[str
         A `ReleaseRecord` as plain data; `register_and_promote` makes it a release once its run is on record.
 
     Raises:
-        NotApproved: the parameters ask for the approval of another person, and there is none.
+        NotApproved: the run's parameters or today's ask for the approval of another person, and there is none.
     """
     params = load_params(Path(worktree) / paths.PARAMS)
-    if params.release.require_approval:
+    if params.release.require_approval or asks_for_approval(Path(root)):
         run = read_run(Path(root), run_id)
         check_sign_off(Path(root), run, f"{RUN_BRANCHES}{run_id}")
     version = version_after(Path(root), params.release.name, Path(worktree))
@@ -125,7 +128,7 @@ def publish_model(root: str, worktree: str, run_id: str, commit: str, version: s
     )
     evidence = card_evidence(place, described, release, base, parity, verdict)
     bundle = gather(described, place / paths.MERGED_MODEL, place / paths.MERGED_APPROVAL, model_card(evidence))
-    bundle = attested(bundle, making(place, params, base))
+    bundle = attested(bundle, making(place, params, base, read_run(Path(root), run_id).packages))
     if release.signing_key is not None:
         bundle = sign(bundle, key_file(release.signing_key, Path(root)), Path(root) / SIGNATURES)
         _say("signed the files of the release")
@@ -134,8 +137,11 @@ def publish_model(root: str, worktree: str, run_id: str, commit: str, version: s
     return made.model_dump(mode="json")
 
 
-def making(place: Path, params: Params, base: BaseRecord) -> Making:
-    """How the model of a run's worktree was made, for the statements that the release carries."""
+def making(place: Path, params: Params, base: BaseRecord, packages: dict[str, str]) -> Making:
+    """How the model of a run's worktree was made, for the statements that the release carries.
+
+    `packages` are those that the run has on record: it may be released long after, in another environment.
+    """
     evidence = (paths.VERDICT, paths.PARITY, paths.ADAPTER_APPROVAL, paths.MERGED_APPROVAL, paths.DATA_APPROVAL)
     return Making(
         base=base,
@@ -143,7 +149,7 @@ def making(place: Path, params: Params, base: BaseRecord) -> Making:
         sources=source_materials(place, params.sources),
         run_files=file_materials(place, FILES_OF_THE_RUN),
         evidence=file_materials(place, (path.as_posix() for path in evidence)),
-        packages=packages(),
+        packages=packages,
         scores=read_json(place / paths.EVALUATE_CANDIDATE / paths.EVALUATION, Evaluation),
     )
 
@@ -206,7 +212,7 @@ def record_of(root: Path, release: ReleaseParams, published: Published) -> Relea
 def register_and_promote(root: str, release: dict[str, object], commit: str) -> None:
     """Tag the commit that holds the run's record as a version and, when asked, assign the stage to it."""
     described = ReleaseRecord.model_validate(release)
-    with registry_lock(Path(root)):
+    with registry_lock(Path(root), PATIENCE_SECONDS):
         registry.register(Path(root), described, commit)
         if described.promoted_stage is not None:
             registry.promote(Path(root), described, described.promoted_stage)

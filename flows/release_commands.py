@@ -8,16 +8,16 @@ from rich.console import Console
 from rich.text import Text
 
 from flows import display, promotion, release_verification, sign_off
-from flows.commands import PREFECT_SETTINGS, ReleaseSection, ended_run
+from flows.commands import PREFECT_SETTINGS, ended_run
 from flows.git import git, repository_root
 from flows.promotion import Assigned, registry_lock
 from flows.record import read_run, resolve_run
+from flows.release_section import release_params
 from flows.releases import Released, all_tags, find_release, is_withdrawn, read_release, released_by, tag_of
 from flows.run_record import RunRecord
 from flows.workspace import RUN_BRANCHES
 from tasks.errors import EXIT_REFUSED, FileInvalid, KeyInvalid, NotApproved, ParamsInvalid, PublishRefused
-from tasks.params import ReleaseParams, load_sections
-from tasks.paths import PARAMS
+from tasks.params import ReleaseParams
 from tasks.publish_bundle import SIGNATURE
 
 STAGES = ("staging", "production")
@@ -35,11 +35,6 @@ def approve_command(start: Path, wanted: str, by: str | None, why: str | None) -
     console.print(Text(f"approved: {made.approval.digest} of run {run.run_id}"))
     console.print(Text(f"by:       {made.approval.approved_by}, {made.at}: {made.why}"))
     console.print(Text(f"next:     tunegate promote {run.run_id}"))
-
-
-def release_params(root: Path) -> ReleaseParams:
-    """The section `release` of today; the other sections may be wrong."""
-    return load_sections(ReleaseSection, root / PARAMS).release
 
 
 def stage_named(wanted: str | None, release: ReleaseParams) -> str:
@@ -60,13 +55,13 @@ def promote_command(start: Path, wanted: str, stage: str | None, why: str | None
     root = repository_root(start)
     params = release_params(root)
     named = stage_named(stage, params)
-    released = _released(root, params, wanted, named)
+    released = _released(root, params, wanted)
     _print_assigned(
         promotion.promote(root, released, named, why, need_sign_off=params.require_approval), "promoted", root
     )
 
 
-def _released(root: Path, params: ReleaseParams, wanted: str, stage: str) -> Released:
+def _released(root: Path, params: ReleaseParams, wanted: str) -> Released:
     if tag_of(root, params.name, wanted) is not None:
         return find_release(root, params.name, wanted)
     run = read_run(root, resolve_run(root, wanted))
@@ -76,10 +71,10 @@ def _released(root: Path, params: ReleaseParams, wanted: str, stage: str) -> Rel
     sign_off.released_digest(run)
     if sign_off.is_required(run, now=params.require_approval):
         sign_off.check_sign_off(root, run, f"{RUN_BRANCHES}{run.run_id}")
-    return _release_now(root, run.run_id, stage)
+    return _release_now(root, run.run_id)
 
 
-def _release_now(root: Path, run_id: str, stage: str) -> Released:
+def _release_now(root: Path, run_id: str) -> Released:
     for name, value in PREFECT_SETTINGS.items():
         os.environ.setdefault(name, value)
     with display.shown() as shown:
@@ -88,7 +83,7 @@ def _release_now(root: Path, run_id: str, stage: str) -> Released:
         from flows.temporary_server import start_temporary_server  # noqa: PLC0415
 
         start_temporary_server()
-        return release_run(root, run_id, stage)
+        return release_run(root, run_id)
 
 
 def rollback_command(start: Path, wanted: str | None, stage: str | None, why: str | None) -> None:

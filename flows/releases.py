@@ -14,7 +14,6 @@ from tasks.errors import PublishRefused, RunNotFound
 ROLL_BACK = "Roll back"
 """How the message of a tag begins that gives a stage back to an earlier release."""
 _TAG = re.compile(r"(?P<name>[^@#!\s]+)@(?P<version>v\d+\.\d+\.\d+)")
-_HISTORY = "%(refname:strip=2)%00%(if)%(*objectname)%(then)%(*objectname)%(else)%(objectname)%(end)%00%(subject)"
 
 
 @dataclass(frozen=True)
@@ -94,11 +93,16 @@ def find_release(root: Path, name: str, wanted: str) -> Released:
 
 
 def released_by(root: Path, run_id: str) -> Released | None:
-    """What a run released, or found released already; None for nothing, or for what has no tag."""
+    """What a run released, or found released already; None for nothing, or for what has no tag.
+
+    A release that died before its tag was made left its version on record, which another run may have taken since: only
+    a release of these bytes is this run's.
+    """
     record = read_run(root, run_id)
     if record.release is None or record.release.tag not in all_tags(root):
         return None
-    return read_release(root, record.release.tag)
+    found = read_release(root, record.release.tag)
+    return found if found.release.digest == record.release.digest else None
 
 
 def is_withdrawn(root: Path, tag: str) -> bool:
@@ -110,32 +114,26 @@ def holders_before(root: Path, name: str, stage: str) -> list[str]:
     """The tags of the versions that held a stage, the newest first, with what was rolled back taken out.
 
     A rollback undoes the promotions after the release that it went back to, so that the next one goes back further and
-    never to what was rolled back from. A withdrawal (`gto deprecate`) takes out the release that it names.
+    never to what was rolled back from: where that release never held the stage, those of newer versions. A withdrawal
+    (`gto deprecate`) takes out the release that it names.
     """
     held: list[str] = []
-    for number, cancelled, commit, subject in sorted(_stage_history(root, name, stage)):
-        del number
-        if cancelled:
+    for change in registry.stage_history(root, name, stage):
+        commit = change.commit
+        if change.is_withdrawal:
             held = [other for other in held if other != commit]
-        elif subject.startswith(ROLL_BACK) and commit in held:
+        elif change.subject.startswith(ROLL_BACK) and commit in held:
             del held[len(held) - held[::-1].index(commit) :]
+        elif change.subject.startswith(ROLL_BACK):
+            held = [*_older(root, name, held, commit), commit]
         elif not held or held[-1] != commit:
             held.append(commit)
-    tags = [_version_at(root, name, commit) for commit in reversed(held)]
+    tags = [registry.version_at(root, name, commit) for commit in reversed(held)]
     return [tag for tag in tags if tag is not None]
 
 
-def _stage_history(root: Path, name: str, stage: str) -> list[tuple[int, bool, str, str]]:
-    patterns = (f"{name}#{stage}#*", f"{name}#{stage}!#*")
-    lines = git(root, "tag", f"--format={_HISTORY}", "--list", *patterns).splitlines()
-    history = []
-    for tag, commit, subject in (line.split("\0") for line in lines):
-        if match := re.fullmatch(r"[^!]+(!?)#(\d+)", tag):
-            history.append((int(match[2]), match[1] == "!", commit, subject))
-    return history
-
-
-def _version_at(root: Path, name: str, commit: str) -> str | None:
-    at_commit = git(root, "tag", "--list", f"{name}@v*", "--points-at", commit).split()
-    found = [match for tag in at_commit if (match := _TAG.fullmatch(tag))]
-    return max(found, key=lambda match: version_key(match["version"]))[0] if found else None
+def _older(root: Path, name: str, held: list[str], target: str) -> list[str]:
+    """Of the commits those whose version is older than that of the target."""
+    tags = {commit: registry.version_at(root, name, commit) for commit in {*held, target}}
+    keys = {commit: version_key(tag.rpartition("@")[2]) for commit, tag in tags.items() if tag is not None}
+    return [commit for commit in held if keys.get(commit, ()) < keys.get(target, ())]

@@ -37,7 +37,8 @@ def push_release(root: Path, name: str, branch: str, made: str | None) -> str | 
         The name of the remote, or None where there is none to push to.
 
     Raises:
-        PublishRefused: another clone gave the stage away first; `made` is taken back.
+        PublishRefused: another clone gave the stage away first, and `made` is taken back; or the run's branch there has
+            what this one has not.
         PublishFailed: the remote cannot be reached or would not take it; what was done here stays.
     """
     remote = remote_of(root)
@@ -60,6 +61,12 @@ def push_release(root: Path, name: str, branch: str, made: str | None) -> str | 
         raise PublishRefused(
             f"done here, but {remote} has {', '.join(taken)} of another clone at other commits; nothing was pushed\n"
             f"`git fetch {remote} --tags --force` takes those, then give the command again"
+        )
+    if _has_diverged(root, remote, branch):
+        raise PublishRefused(
+            f"done here, but {remote} has {branch} with what another clone added, an approval say; nothing was pushed\n"
+            f"`git fetch {remote} +{branch}:{branch}` takes theirs in place of what was added here (`git log {branch}` "
+            "shows it), then give the command again"
         )
     raise PublishFailed(
         f"done here, but {remote} does not know of it: {said}\ngive the same command again once {remote} answers: "
@@ -99,11 +106,24 @@ def _without_user(word: str) -> str:
 
 def _taken(root: Path, remote: str, patterns: list[str]) -> list[str]:
     """The tags that the remote has otherwise than we; none where it does not answer."""
-    try:
-        lines = git(root, "ls-remote", "--refs", remote, *patterns, environment=ASKS_NOBODY).splitlines()
-    except WorkspaceInvalid:
-        return []
-    theirs = {ref: value for value, ref in (line.split("\t") for line in lines)}
+    theirs = _refs_of(root, remote, patterns)
     ours = git(root, "for-each-ref", "--format=%(objectname)\t%(refname)", *patterns).splitlines()
     both = [(value, ref) for value, ref in (line.split("\t") for line in ours) if ref in theirs]
     return sorted(ref.removeprefix("refs/tags/") for value, ref in both if theirs[ref] != value)
+
+
+def _has_diverged(root: Path, remote: str, branch: str) -> bool:
+    """Whether the remote's branch has a commit that ours has not."""
+    theirs = _refs_of(root, remote, [f"refs/heads/{branch}"]).values()
+    is_here = bool(git(root, "branch", "--list", branch))
+    return is_here and not set(git(root, "rev-list", f"refs/heads/{branch}").split()).issuperset(theirs)
+
+
+def _refs_of(root: Path, remote: str, patterns: list[str]) -> dict[str, str]:
+    """What the remote's refs name; none where it does not answer."""
+    words = ("ls-remote", "--refs", remote, *patterns)
+    try:
+        lines = git(root, *words, environment=ASKS_NOBODY, seconds=PUSH_SECONDS).splitlines()
+    except WorkspaceInvalid:
+        return {}
+    return {ref: value for value, ref in (line.split("\t") for line in lines)}

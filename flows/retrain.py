@@ -19,6 +19,7 @@ from flows.champion import bring_up_to_date, write_samples
 from flows.evidence import data_docs
 from flows.record import Progress
 from flows.release import identical_release, register_and_promote, release_flow
+from flows.release_section import asks_for_approval
 from flows.reporting import markdown_verdict, score_table, write_report
 from flows.reproduce import (
     Stage,
@@ -191,7 +192,7 @@ def publish_or_reuse(place: RunPlace, params: Params, progress: Progress) -> Non
         progress.release, progress.released_before = known, True
         display.current().line("release", f"{known.tag} has exactly these bytes; nothing to publish")
         return
-    if params.release.require_approval:
+    if params.release.require_approval or asks_for_approval(place.root):
         progress.reason += f"; not released yet: another person has to give `tunegate approve {place.run_id}`"
         display.current().line("release", f"waits until another person gives `tunegate approve {place.run_id}`")
         return

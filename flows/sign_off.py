@@ -102,11 +102,17 @@ def check_sign_off(root: Path, run: RunRecord, revision: str) -> SignOff:
         NotApproved: there is none; the message has the command that gives one.
     """
     digest, started_by = released_digest(run), starter(root, run.run_id, revision)
+    if _is_nobody(started_by):
+        raise NotApproved(
+            f"run {run.run_id}: git did not know who started it, so that nobody can be told from that person; set "
+            "`git config user.name` and `git config user.email` there, and run again"
+        )
     wanted = ("merged_model", digest, "approved")
     entries = [
         entry
         for entry in read_sign_offs(root, revision, run.run_id)
         if (entry.approval.subject, entry.approval.digest, entry.approval.decision) == wanted
+        and not _is_nobody(entry.recorded_by)
     ]
     for entry in entries:
         if not _is_same(entry.recorded_by, started_by) and not _is_same(entry.approval.approved_by, started_by):
@@ -148,7 +154,7 @@ def is_required(run: RunRecord, *, now: bool) -> bool:
 
 
 def _refuse_same_person(started_by: str, run_id: str, person: str, name: str) -> None:
-    if _email(person) == FALLBACK_IDENTITY["user.email"]:
+    if _is_nobody(person):
         raise NotApproved(
             "git does not know who you are, so that nobody can tell you from who started the run; set "
             "`git config user.name` and `git config user.email`, and approve again"
@@ -158,6 +164,11 @@ def _refuse_same_person(started_by: str, run_id: str, person: str, name: str) ->
             f"{started_by} started run {run_id}, and release.require_approval asks for another person; have somebody "
             f"else give `tunegate approve {run_id}`"
         )
+
+
+def _is_nobody(person: str) -> bool:
+    """Whether git did not know who acted."""
+    return _email(person) == FALLBACK_IDENTITY["user.email"]
 
 
 def _is_same(person: str, other: str) -> bool:

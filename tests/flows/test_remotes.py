@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from flows import registry
+from flows.branches import add_files
 from flows.git import git
 from flows.remotes import remote_of, without_credentials
+from tasks.errors import WorkspaceInvalid
 from tests.flows.real_release import NAME, RUNS
 
 Tunegate = Callable[..., tuple[int, str]]
@@ -86,6 +88,32 @@ def test_a_version_that_another_clone_registered_otherwise_is_told(
     assert code == 3
     assert f"origin has {NAME}@v0.0.3 of another clone at other commits" in said
     assert git(released, "tag", "--list", f"{NAME}#*") == f"{NAME}#production#1"
+
+
+def test_a_run_that_another_clone_added_to_is_told_with_what_to_fetch(
+    released: Path, remote: Path, tunegate: Tunegate, tmp_path: Path
+) -> None:
+    branch = f"run/{RUNS[0]}"
+    git(released, "push", "--quiet", "origin", f"{branch}:{branch}")
+    other = tmp_path / "other"
+    subprocess.run(["git", "clone", "--quiet", "--branch", branch, str(remote), str(other)], check=True)
+    add_files(other, branch, {"theirs": "an approval"}, "theirs")
+    git(other, "push", "--quiet", "origin", branch)
+    add_files(released, branch, {"ours": "another"}, "ours")
+    code, said = tunegate("promote", "v0.0.1")
+    assert code == 3
+    assert f"`git fetch origin +{branch}:{branch}` takes theirs" in said
+    git(released, "fetch", "--quiet", "origin", f"+{branch}:{branch}")
+    assert tunegate("promote", "v0.0.1")[0] == 0
+
+
+def test_a_remote_that_does_not_answer_is_not_waited_for(released: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def silent(*_arguments: object, timeout: float, **_options: object) -> None:
+        raise subprocess.TimeoutExpired("git", timeout)
+
+    monkeypatch.setattr("flows.git.subprocess.run", silent)
+    with pytest.raises(WorkspaceInvalid, match=r"git ls-remote origin in .*: no answer in 60 seconds"):
+        git(released, "ls-remote", "origin", seconds=60)
 
 
 def test_without_a_remote_nothing_is_pushed(released: Path, tunegate: Tunegate) -> None:

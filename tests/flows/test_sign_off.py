@@ -17,6 +17,7 @@ from tests.flows.real_release import NAME, RUNS, pass_only
 from tests.flows.test_retrain import user_state
 
 Tunegate = Callable[..., tuple[int, str]]
+NOBODY = ("Tunegate", "tunegate@localhost")
 ADA, BEN = ("Ada", "ada@example.org"), ("Ben", "ben@example.org")
 
 
@@ -95,6 +96,23 @@ def test_nobody_in_particular_cannot_approve(by_ada: Path, tunegate: Tunegate) -
     code, said = tunegate("approve", RUNS[0])
     assert (code, entries(by_ada)) == (3, ())
     assert "set `git config user.name` and `git config user.email`" in said
+
+
+def test_what_nobody_in_particular_signed_while_nobody_asked_does_not_count(by_ada: Path) -> None:
+    act_as(by_ada, NOBODY)
+    run = read_run(by_ada, RUNS[0])
+    sign_off.approve(by_ada, run, None, "fine", is_required=False)
+    with pytest.raises(NotApproved, match="and nobody has"):
+        sign_off.check_sign_off(by_ada, run, f"run/{RUNS[0]}")
+
+
+def test_of_a_run_that_nobody_in_particular_started_no_approval_counts(short_line: Path) -> None:
+    act_as(short_line, NOBODY)
+    run = pass_only(short_line)
+    act_as(short_line, BEN)
+    sign_off.approve(short_line, run, None, "fine", is_required=True)
+    with pytest.raises(NotApproved, match="git did not know who started it"):
+        sign_off.check_sign_off(short_line, run, f"run/{RUNS[0]}")
 
 
 def test_where_nobody_asks_for_it_who_started_the_run_may_sign_it_too(

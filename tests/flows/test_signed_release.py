@@ -10,7 +10,7 @@ from flows.git import git
 from flows.preflight import check_input
 from flows.retrain import retrain
 from tasks.errors import KeyInvalid
-from tests.flows.real_release import NAME, file_of, make_release, sign_from_now_on
+from tests.flows.real_release import NAME, RUNS, file_of, make_release, pass_only, sign_from_now_on
 from tests.unit.test_signing import PRIVATE, PUBLIC, make_keys
 
 Tunegate = Callable[..., tuple[int, str]]
@@ -83,6 +83,22 @@ def test_the_run_itself_signs_what_it_releases(
     for folder, _, names in os.walk(short_line):
         for name in names:
             assert secret.encode() not in (Path(folder) / name).read_bytes()
+
+
+def test_a_run_is_not_signed_later_with_another_key_than_its_commit_names(
+    short_line: Path, tmp_path: Path, tunegate: Tunegate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(short_line)
+    monkeypatch.setattr("flows.temporary_server.start_temporary_server", lambda: None)
+    sign_from_now_on(short_line, tmp_path / "keys")
+    pass_only(short_line)
+    make_keys(tmp_path / "keys")
+    monkeypatch.setenv("RELEASE_KEY", str(tmp_path / "keys" / PRIVATE))
+    code, said = tunegate("promote", RUNS[0])
+    assert code == 2
+    assert f"error: {PUBLIC} is not the public key of " in said
+    assert f"run {RUNS[0]} was started with the public key that its commit has" in said
+    assert not (short_line / "registry").exists()
 
 
 def test_keys_are_looked_at_before_a_run_starts(
