@@ -96,7 +96,7 @@ def plan_merge(base: Path, adapter: Adapter | None, quantization: QuantizationPa
         for made in wanted:
             shards[files[name].name].append(_entry(made, name, files[name], shape, changes))
     return Plan(
-        {shard: tuple(sorted(entries, key=_order)) for shard, entries in shards.items()},
+        {shard: tuple(entries) for shard, entries in shards.items()},
         bool(untied),
         shape.architecture,
     )
@@ -116,10 +116,6 @@ _DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
     "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
 }  # fmt: skip
-
-
-def _order(entry: Entry) -> tuple[int, str]:
-    return -entry.stored.itemsize, entry.name
 
 
 def build_shape(base: Path, quantization: QuantizationParams | None) -> Shape:

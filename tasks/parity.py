@@ -1,7 +1,8 @@
 """Parity: base plus adapter and a merged model on the same held-out prompts, measured, not assumed.
 
 Positions of the answers that people wrote are compared by their whole distributions, and what base plus adapter writes
-by itself by the first token at which the merged model would write another. Prompts are read once, several at a time.
+by itself by the first token at which the merged model would write another. Prompts are read once, as many at a time
+as the logits of their answers have room for.
 """
 
 import copy
@@ -16,10 +17,18 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerBase
 
+from tasks.files import need_disk
 from tasks.params import MergeParams
 from tasks.records import CandidateParity, Example, MergedFrom
 
+FLOAT_BYTES = 4
 PROMPTS_AT_ONCE = 8
+LOGIT_BYTES = 2**28
+"""Of the answers of the prompts that are read at once, padded; a single long answer may take more."""
+
+POSITIONS_AT_ONCE = 64
+"""How many positions are compared at once: several arrays of positions x vocabulary are in memory for it."""
+
 GREEDY_TOKENS = 32
 
 
@@ -41,6 +50,11 @@ class Drift:
 
     def add(self, reference: torch.Tensor, merged: torch.Tensor) -> None:
         """Add one example's logits, each of shape (positions, vocabulary), in float32."""
+        for start in range(0, len(reference), POSITIONS_AT_ONCE):
+            part = slice(start, start + POSITIONS_AT_ONCE)
+            self._add_positions(reference[part], merged[part])
+
+    def _add_positions(self, reference: torch.Tensor, merged: torch.Tensor) -> None:
         expected, found = reference.log_softmax(-1), merged.log_softmax(-1)
         kl = (expected.exp() * (expected - found)).sum(-1)
         gap = (reference - merged).abs()
@@ -83,10 +97,21 @@ def tokenize(example: Example, tokenizer: PreTrainedTokenizerBase) -> tuple[torc
 
 
 def build_prompts(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> list[Prompts]:
-    """The held-out conversations, `PROMPTS_AT_ONCE` at a time."""
-    pairs = [tokenize(example, tokenizer) for example in examples]
-    groups = [pairs[start : start + PROMPTS_AT_ONCE] for start in range(0, len(pairs), PROMPTS_AT_ONCE)]
+    """The held-out conversations in their order, at most `PROMPTS_AT_ONCE` at a time, fewer where answers are long."""
+    most = LOGIT_BYTES // (FLOAT_BYTES * len(tokenizer))
+    groups: list[list[tuple[torch.Tensor, torch.Tensor]]] = []
+    for pair in (tokenize(example, tokenizer) for example in examples):
+        if not groups or not _has_room(groups[-1], pair, most):
+            groups.append([])
+        groups[-1].append(pair)
     return [_pad(group) for group in groups]
+
+
+def _has_room(
+    group: Sequence[tuple[torch.Tensor, torch.Tensor]], pair: tuple[torch.Tensor, torch.Tensor], most: int
+) -> bool:
+    longest = max(len(answer) for _, answer in [*group, pair])
+    return len(group) < PROMPTS_AT_ONCE and (len(group) + 1) * longest <= most
 
 
 def _pad(pairs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> Prompts:
@@ -166,17 +191,24 @@ class Reference:
 
 
 def measure_reference(model: Any, prompts: list[Prompts], stops: set[int], folder: Path) -> Reference:
-    """Let base plus adapter answer; its logits are kept in `folder`, so that one model at a time is in memory."""
+    """Let base plus adapter answer; its logits are kept in `folder`, so that one model at a time is in memory.
+
+    Raises:
+        DiskFull: there is no room for them.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     reference, started = Reference(prompts, [], []), time.monotonic()
     for count, group in enumerate(prompts, start=1):
         reader = Reader(model, group)
+        if count == 1:
+            positions = sum(len(answer) for each in prompts for answer in each.answers)
+            need_disk(folder, positions * reader.first.shape[-1] * FLOAT_BYTES)
         path = folder / f"{count}.safetensors"
         logits = reader.logits_before(group.answers)
         save_file({str(row): found.contiguous() for row, found in enumerate(logits)}, path)
         reference.files.append(path)
         reference.texts.append(reader.greedy(stops))
-        _tell("base plus adapter", count, len(prompts), started)
+        _tell("base plus adapter", prompts[:count], prompts, started)
     return reference
 
 
@@ -190,15 +222,15 @@ def measure_drift(model: Any, reference: Reference, label: str) -> Drift:
             drift.add(expected[str(row)], found)
         for text, found in zip(texts, reader.logits_before(texts), strict=True):
             drift.add_text(text, found)
-        _tell(label, count, len(reference.prompts), started)
+        _tell(label, reference.prompts[:count], reference.prompts, started)
     return drift
 
 
-def _tell(label: str, done: int, total: int, started: float) -> None:
-    rate = done / max(time.monotonic() - started, 1e-6)
+def _tell(label: str, done: Sequence[Prompts], of: Sequence[Prompts], started: float) -> None:
+    read, total = (sum(len(group.answers) for group in groups) for groups in (done, of))
+    rate = read / max(time.monotonic() - started, 1e-6)
     print(
-        f"merge: parity of {label}: {done}/{total} groups of prompts  {rate * PROMPTS_AT_ONCE:.1f} prompts/s  "
-        f"{(total - done) / rate:.0f} s left",
+        f"merge: parity of {label}: {read}/{total} prompts  {rate:.1f} prompts/s  {(total - read) / rate:.0f} s left",
         flush=True,
     )
 

@@ -49,6 +49,7 @@ ADAPTER = TRAIN / "adapter"
 TRAIN_METRICS = TRAIN / "metrics.json"
 TRAIN_HISTORY = TRAIN / "history.jsonl"
 TRAIN_CURVES = TRAIN / "curves"
+ROW_LOSSES = TRAIN / "row_losses.jsonl"
 SUPERVISION = TRAIN / "supervision.json"
 
 EVALS = Path("tasks/evals")

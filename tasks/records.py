@@ -208,13 +208,24 @@ class TrainingPoint(Record):
     grad_norm: float | None = None
 
 
+class RowLoss(Record):
+    """What one validation row costs the weights that are kept: its mean loss over `tokens` trained tokens, in nats."""
+
+    example_id: str
+    source: str
+    role: Literal["train", "replay", "test", "seen_by_base"]
+    answer: str
+    tokens: int
+    loss: float
+
+
 class TrainMetrics(Record):
     """What training did, without clocks: the same run gives the same file.
 
     `eval_loss` is the validation loss of the weights that were saved, `best_step` where the least one was measured,
-    `findings` are those of `curve_findings`, sentences without a mode in records of before (`notes`), `attention`
-    transformers' name of the attention that was computed with, `nondeterminism` why the same inputs may end in other
-    bytes, empty where they end in the same; records of before have neither.
+    `findings` are those of curves and of single rows, sentences without a mode in records of before (`notes`),
+    `attention` transformers' name of the attention that was computed with, `nondeterminism` why the same inputs may
+    end in other bytes, empty where they end in the same; records of before have neither.
     """
 
     method: str

@@ -23,6 +23,7 @@ from tasks.files import need_disk, read_json, write_json, write_jsonl
 from tasks.finding_changes import trained_with
 from tasks.gated_layers import keep_less
 from tasks.launch import launch, quiet_unless_first, rank
+from tasks.loss_findings import loss_findings
 from tasks.models import (
     attention_implementation,
     base_folder,
@@ -36,7 +37,8 @@ from tasks.models import (
 )
 from tasks.params import Params, load_params
 from tasks.params_checks import impossible_without_cuda, outside_usual_ranges
-from tasks.records import BaseRecord, Example, SupervisionAudit, TrainingPoint, TrainMetrics
+from tasks.records import BaseRecord, Example, RowLoss, SupervisionAudit, TrainingPoint, TrainMetrics
+from tasks.row_losses import measure_rows
 from tasks.sharding import is_sharded
 from tasks.supervision import audit, print_audit, require_sound
 from tasks.tables import read_examples
@@ -134,7 +136,13 @@ def prepare(
     return Session(trainer, start)
 
 
-def measure(session: Session, params: Params, points: list[TrainingPoint], audited: SupervisionAudit) -> TrainMetrics:
+def measure(
+    session: Session,
+    params: Params,
+    points: list[TrainingPoint],
+    row_losses: list[RowLoss],
+    audited: SupervisionAudit,
+) -> TrainMetrics:
     """What training did, from the session after its last step."""
     trainer = session.trainer
     losses = [point.loss for point in points if point.loss is not None]
@@ -157,7 +165,7 @@ def measure(session: Session, params: Params, points: list[TrainingPoint], audit
         best_step=None if best is None else best.step,
         best_eval_loss=None if best is None else best.eval_loss,
         stopped_early=trainer.state.global_step < trainer.state.max_steps,
-        findings=curve_findings(points, trained_with(params.train, params.lora)),
+        findings=(*curve_findings(points, trained_with(params.train, params.lora)), *loss_findings(row_losses)),
         attention=session.attention,
         nondeterminism=nondeterminism(trainer.model.device.type, params.compute.num_processes),
     )
@@ -251,7 +259,9 @@ def main() -> None:
     points = history(trainer.state.log_history)
     write_jsonl(paths.TRAIN_HISTORY, points)
     write_curves(paths.TRAIN_CURVES, points)
-    metrics = measure(session, params, points, audited)
+    row_losses = [] if is_sharded(trainer.model) else measure_rows(trainer, validation)
+    write_jsonl(paths.ROW_LOSSES, row_losses)
+    metrics = measure(session, params, points, row_losses, audited)
     write_json(paths.TRAIN_METRICS, metrics)
     for finding in metrics.findings:
         print(f"train: warning: {finding.text}")

@@ -217,6 +217,19 @@ def test_candidate_and_champion_are_measured_by_the_same_settings(workspace: Pat
     assert (champion.model, champion.weights_digest) == ("champion", candidate.weights_digest)
 
 
+def test_the_merged_model_is_measured_in_the_weights_that_ship(workspace: Path) -> None:
+    for folder in (paths.ADAPTER, paths.MERGED_MODEL):
+        shutil.copytree(workspace / "base", folder)
+        make_model(hidden_size=96).save_pretrained(folder)
+    in_four_bits = settings("likelihood").model_copy(
+        update={"quantization": load_params(ROOT / paths.PARAMS).quantization}
+    )
+    merged, base = (evaluate.evaluate(which, in_four_bits)[0] for which in ("merged", "base"))
+    plain = evaluate.evaluate("candidate", settings("likelihood"))[0]
+    assert (merged.model, merged.adapter_digest) == ("merged", digest_path(paths.MERGED_MODEL))
+    assert merged.scores == plain.scores != base.scores
+
+
 def write_champion(digest: str | None = None) -> None:
     base = read_json(paths.BASE_RECORD, BaseRecord)
     digest = digest or digest_path(paths.CHAMPION_ADAPTER)

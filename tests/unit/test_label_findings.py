@@ -90,3 +90,9 @@ def test_one_label_may_be_learned_for_another_and_two_were_given_so(swapped: int
         "'billing': the labels of the training rows look swapped; hold them against the benchmark's in the sources"
     )
     assert told == (expected if is_said else "")
+
+
+@pytest.mark.parametrize(("swapped", "is_said"), [(3, False), (4, True)])
+def test_a_few_of_many_labels_are_mixed_up_by_a_weak_adapter_too(swapped: int, is_said: bool) -> None:
+    found = SwappedLabels(benchmark="routing", labels=32, swapped=swapped, items=21, example=("sales", "billing"))
+    assert bool(list(swap_findings([found]))) is is_said

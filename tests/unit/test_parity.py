@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tasks import files, parity
+from tasks.errors import DiskFull
 from tasks.params import MergeParams
 from tasks.parity import Drift, Reader, build_prompts, choose, judge, measure_drift, measure_reference, tokenize
 from tasks.records import CandidateParity
@@ -101,6 +103,48 @@ def test_prompts_of_any_length_are_read_together_with_the_logits_of_each_alone()
         with torch.no_grad():
             alone = model(input_ids=torch.cat([prompt, answer])[None]).logits[0, len(prompt) - 1 : -1]
         torch.testing.assert_close(found, alone, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("positions", "sizes"),
+    [(9, [3]), (8, [2, 1]), (1, [1, 1, 1])],
+)
+def test_as_many_prompts_are_read_at_once_as_the_logits_of_their_answers_have_room_for(
+    positions: int, sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = make_tokenizer()
+    longest = max(len(tokenize(example, tokenizer)[1]) for example in ASKED)
+    rows = positions * longest // 3
+    monkeypatch.setattr(parity, "LOGIT_BYTES", rows * len(tokenizer) * torch.float32.itemsize)
+    assert [len(group.answers) for group in build_prompts(ASKED, tokenizer)] == sizes
+
+
+def test_long_answers_are_compared_in_parts_with_the_same_sums(monkeypatch: pytest.MonkeyPatch) -> None:
+    reference, merged = torch.randn(7, 5), torch.randn(7, 5)
+    whole = Drift()
+    whole.add(reference, merged)
+    monkeypatch.setattr(parity, "POSITIONS_AT_ONCE", 3)
+    parts = Drift()
+    parts.add(reference, merged)
+    assert (parts.positions, parts.agreed) == (7, whole.agreed)
+    assert (parts.max_kl, parts.max_difference) == (whole.max_kl, whole.max_difference)
+    assert parts.kl == pytest.approx(whole.kl, rel=1e-6)
+
+
+def test_room_for_the_logits_is_looked_for_before_the_first_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, tokenizer = make_model(hidden_size=64).eval(), make_tokenizer()
+    prompts = build_prompts(ASKED, tokenizer)
+    positions = sum(len(tokenize(example, tokenizer)[1]) for example in ASKED)
+    needed = positions * model.config.vocab_size * torch.float32.itemsize
+    usage = files.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda _: usage._replace(free=needed - 1))
+    with pytest.raises(DiskFull):
+        measure_reference(model, prompts, {END}, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda _: usage._replace(free=needed))
+    assert len(measure_reference(model, prompts, {END}, tmp_path).files) == 1
 
 
 def test_a_greedy_text_is_what_the_model_generates_by_itself() -> None:
