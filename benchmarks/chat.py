@@ -1,10 +1,9 @@
 """Claim: going from one adapter to another in `tunegate chat` takes 50 ms or less on the default model.
 
 Needs a workspace in which stage `base` was run. Two adapters of the default shape stand in front of one copy of the
-base; their weights are drawn, which costs what trained ones cost. Every switch is timed until the next model can answer. What a
-switch cannot be done without is counted in: the first answer after it is compared, to the last bit, with that of the
-same adapter loaded alone. Beside it: the same two adapters loaded anew for each switch, as a script without adapter
-names does it.
+base; their weights are drawn, which costs what trained ones cost. Every switch is timed until the next model can
+answer, and what that answers first is compared, to the last bit, with the same adapter loaded alone. Beside it: base
+and adapter loaded anew, as a script that knows one model does it.
 """
 
 import statistics

@@ -191,7 +191,7 @@ def _require_one_base(made: list[Made]) -> None:
         differs = (
             ("base model", other.base.record.digest != first.base.record.digest),
             ("quantization", other.base.quantization != first.base.quantization),
-            ("compute.dtype", other.params.compute.dtype != first.params.compute.dtype),
+            ("compute dtype", other.params.compute.dtype != first.params.compute.dtype),
         )
         if names := [name for name, is_other in differs if is_other]:
             raise ParamsInvalid(

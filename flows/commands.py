@@ -83,7 +83,13 @@ def run_command(
             start_temporary_server()
             try:
                 retrain(
-                    str(root), run_id, release=release, until=until, params_file=file, variant=variant, return_state=True
+                    str(root),
+                    run_id,
+                    release=release,
+                    until=until,
+                    params_file=file,
+                    variant=variant,
+                    return_state=True,
                 ).result()
             except StageStopped as stopped:
                 print_end(read_run(root, run_id), root)
@@ -253,7 +259,9 @@ def status_command(start: Path) -> None:
         try:
             own = release_params(root, variant)
         except ParamsInvalid:
-            console.print(f"variant {variant}: not known: its overlay has problems; `tunegate plan --variant {variant}`")
+            console.print(
+                f"variant {variant}: not known: its overlay has problems; `tunegate plan --variant {variant}`"
+            )
             continue
         console.print(Text(f"variant {variant}: {own.stage} is {_holder(root, own)}"))
 

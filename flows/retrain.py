@@ -203,7 +203,7 @@ def publish_or_reuse(place: RunPlace, params: Params, progress: Progress) -> Non
 
 
 @flow(name="retrain", log_prints=False)
-def retrain(
+def retrain(  # noqa: PLR0913  each is a parameter of the deployment
     root: str,
     run_id: str,
     trigger: Literal["manual", "schedule"] = "manual",
@@ -252,9 +252,7 @@ def attempt(place: RunPlace, progress: Progress, problem: ParamsInvalid | None, 
     """Run the line, unless there is a `problem`, and turn every way to end into a status and a reason."""
     try:
         commit_record(place, progress)  # first of all: a run that is killed from here on is on record
-        if problem is not None:
-            raise problem
-        params = load_params(place.worktree / paths.PARAMS)
+        params = params_of(place, problem)
         champion, _ = registry.champion(place.root, params.release.name, params.release.stage)
         registry.write_champion(place.worktree, champion)
         write_samples(place, champion)
@@ -271,6 +269,17 @@ def attempt(place: RunPlace, progress: Progress, problem: ParamsInvalid | None, 
     except BaseException as error:
         progress.status, progress.reason = "cancelled", f"stopped from outside ({type(error).__name__}); run again"
         raise
+
+
+def params_of(place: RunPlace, problem: ParamsInvalid | None) -> Params:
+    """The run's parameters.
+
+    Raises:
+        ParamsInvalid: they do not parse, or there is a `problem` with what the run was given for them.
+    """
+    if problem is not None:
+        raise problem
+    return load_params(place.worktree / paths.PARAMS)
 
 
 def status_of(exit_code: int | None) -> RunStatus:

@@ -1,4 +1,4 @@
-"""Variants: one base, many adapters. `params/variants/NAME.yaml` has only what a variant has otherwise than params.yaml.
+"""Variants: one base, many adapters. `params/variants/NAME.yaml` has only what differs from params.yaml.
 
 Mappings are merged key by key, everything else takes the place of what was there. The whole is checked by the same
 parser as params.yaml, and is what the run takes for params.yaml. Each variant is a model of its own in the registry,

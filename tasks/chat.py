@@ -1,8 +1,8 @@
 """Talk to the base, to adapters in front of it and to merged models in one process; not a stage, nothing is written.
 
 `python -m tasks.chat PLAN` reads a `ChatPlan` and then lines from standard input: what is said to the model, or a
-command. Base and adapters share one copy of the base's weights, so that going from one adapter to another moves no weight; a
-merged model is loaded when it is first asked for, and stays.
+command. Base and adapters share one copy of the base's weights, so that going from one adapter to another moves no
+weight; a merged model is loaded when it is first asked for, and stays.
 """
 
 import sys

@@ -97,7 +97,7 @@ def test_adapters_of_bases_that_are_quantised_otherwise_are_not_mixed(two_models
     put(two_models, "customer", overlay)
     again = "20260102-050607-cccc"
     retrain(str(two_models), again, variant="customer", release=False, return_state=True).result()
-    with ExitStack() as places, pytest.raises(ParamsInvalid, match="another quantization and compute.dtype: talk to"):
+    with ExitStack() as places, pytest.raises(ParamsInvalid, match="another quantization and compute dtype: talk to"):
         make_plan(two_models, ["v0.0.1", again], 9, places)
 
 

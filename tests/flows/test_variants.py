@@ -79,7 +79,9 @@ def test_an_overlay_lies_over_another_file_too(root: Path) -> None:
 
 def test_a_repository_on_the_hub_is_the_variants_own(root: Path) -> None:
     text = (root / "params.yaml").read_text(encoding="utf-8")
-    text = text.replace("target: folder", "target: hub").replace("  repo_id: null\n  private", "  repo_id: a/b\n  private")
+    text = text.replace("target: folder", "target: hub").replace(
+        "  repo_id: null\n  private", "  repo_id: a/b\n  private"
+    )
     (root / "params.yaml").write_text(text, encoding="utf-8")
     assert chosen_params(root, variant="customer").release.repo_id == "a/b-customer"
     put(root, "customer", "release:\n  repo_id: c/d\n  name: mine\n")
@@ -158,7 +160,9 @@ def test_the_shipped_variants_are_right(path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory, lines: Callable[[str], Path], prefect_server: str) -> SimpleNamespace:
+def both(
+    tmp_path_factory: pytest.TempPathFactory, lines: Callable[[str], Path], prefect_server: str
+) -> SimpleNamespace:
     """A whole line whose stages depend on the parameters as the real ones do: run, run as a variant, and that again."""
     root = tmp_path_factory.mktemp("both") / "repo"
     subprocess.run(["cp", "-a", str(lines("whole")), str(root)], check=True)
@@ -196,7 +200,9 @@ def test_the_base_and_what_was_measured_of_it_are_shared_and_the_adapter_is_not(
 def test_a_variant_has_its_own_releases_champion_and_record(both: SimpleNamespace) -> None:
     root, record = both.root, both.runs[CUSTOMER_RUN]
     assert (both.runs[BASE_RUN].variant, record.variant, record.status) == (None, "customer", "passed")
-    assert sorted(tags(root)) == sorted(f"{name}{end}" for name in (NAME, CUSTOMER) for end in ("@v0.0.1", "#production#1"))
+    assert sorted(tags(root)) == sorted(
+        f"{name}{end}" for name in (NAME, CUSTOMER) for end in ("@v0.0.1", "#production#1")
+    )
     assert champion(root, NAME, "production")[0].run == BASE_RUN
     assert champion(root, CUSTOMER, "production")[0].run == CUSTOMER_RUN
     compared = json.loads(show_file(root, f"run/{CUSTOMER_RUN}", "data/champion/champion.json") or "")

@@ -1,5 +1,6 @@
 """Publishing to a Hub, for real: huggingface_hub in a process of its own against `tests/loopback_hub.py`."""
 
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +10,10 @@ import pytest
 from tasks.digests import file_digests
 from tasks.publish_bundle import Bundle, Published
 from tasks.publish_hub_session import explained
+from tasks.signing import sign, signature_problem
 from tests.hub_client import REPO, TOKEN, Client, hub_client, make_bundle
 from tests.loopback_hub import ENDPOINTS, Blob, Fault, LoopbackHub, loopback_hub
+from tests.unit.test_signing import make_keys
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +107,22 @@ def test_the_tag_loads_back_byte_for_byte_and_storage_never_sees_the_token(
     assert {name: digest for name, digest in found.items() if name != ".gitattributes"} == bundle.digests
     assert called(hub, "storage") > 0
     assert not [name for name, has_token in hub.requests if has_token and name in {"put", "storage"}]
+
+
+def test_a_signed_release_is_checked_as_it_comes_back_from_the_hub(
+    hub: LoopbackHub, client: Client, bundle: Bundle, tmp_path: Path
+) -> None:
+    private, public = make_keys(tmp_path / "keys")
+    done = client.publish(sign(bundle, private, tmp_path / "kept"))
+    assert done.code == 0, done.told
+    assert "model.sig" in tag_of(hub)
+    came = client.call("download", revision="v0.1.0", folder=str(tmp_path / "cache"))
+    folder = Path(shutil.copytree(came.answer, tmp_path / "copy"))
+    assert signature_problem(folder, public) == "Extra files found in model 'copy': .gitattributes"
+    (folder / ".gitattributes").unlink()  # made by the Hub
+    assert signature_problem(folder, public) is None
+    (folder / "config.json").write_text("{ }\n", encoding="utf-8")
+    assert "Hash mismatch for 'config.json'" in (signature_problem(folder, public) or "")
 
 
 def test_a_missing_token_is_said_before_anything_is_asked(hub: LoopbackHub, client: Client, bundle: Bundle) -> None:
