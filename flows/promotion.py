@@ -103,8 +103,8 @@ def _held_before(root: Path, name: str, stage: str, holder: str | None) -> str:
         if tag != holder and not is_withdrawn(root, tag):
             return tag
     raise PublishRefused(
-        f"no release of {name} held {stage} before {holder or 'now'}; name one, as in `tunegate rollback {name}@v0.0.1`: "
-        "`tunegate audit verify` lists them"
+        f"no release of {name} held {stage} before {holder or 'now'}; name one, as in `tunegate rollback "
+        f"{name}@v0.0.1`: `tunegate audit verify` lists them"
     )
 
 
