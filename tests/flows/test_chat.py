@@ -1,18 +1,22 @@
 """What `tunegate chat` finds to talk to, from records, DVC's cache and the registry."""
 
+import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from flows import chat, workspace
+from flows import chat
 from flows.chat import chat_command, make_plan
 from flows.git import git
+from flows.reproduce import checkout
 from flows.retrain import retrain
 from tasks.digests import digest_path
 from tasks.errors import NotApproved, ParamsInvalid, PublishRefused, RunNotFound
+from tasks.paths import STATE
 from tests.flows.real_release import NAME
 from tests.flows.test_variants import BASE_RUN, CUSTOMER, CUSTOMER_RUN, SMALL, put
 from tests.flows.tiny_line import write_model
@@ -79,8 +83,6 @@ def test_a_released_folder_that_was_changed_is_not_talked_to(two_models: Path) -
 
 
 def test_an_adapter_that_is_not_the_one_on_record_is_refused(two_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    checkout = chat.checkout
-
     def bent(place: Path, *wanted: Path) -> None:
         checkout(place, *wanted)
         for config in place.glob("data/train/adapter/adapter_config.json"):
@@ -105,16 +107,18 @@ def test_the_command_ends_as_the_conversation_does_and_leaves_nothing(
     two_models: Path, monkeypatch: pytest.MonkeyPatch, tunegate: Callable[..., tuple[int, str]]
 ) -> None:
     begun: list[list[str]] = []
-    start = chat.subprocess.Popen
+    start = subprocess.Popen
 
-    def popen(command: list[str]) -> object:
+    def popen(command: list[str], **options: Any) -> object:
+        if command[1:3] != ["-m", "tasks.chat"]:
+            return start(command, **options)
         begun.append(command)
         assert Path(command[-1]).is_file()
         return start([sys.executable, "-c", "raise SystemExit(7)"])
 
-    monkeypatch.setattr(chat.subprocess, "Popen", popen)
+    monkeypatch.setattr(subprocess, "Popen", popen)
     assert chat_command(two_models, [CUSTOMER_RUN], 9) == 7
-    assert begun[0][1:3] == ["-m", "tasks.chat"]
+    assert len(begun) == 1
     assert len(git(two_models, "worktree", "list").splitlines()) == 1
-    assert not list((two_models / workspace.STATE).glob("look-*"))
+    assert not list((two_models / STATE).glob("look-*"))
     assert tunegate("chat", "v9.9.9")[0] == 2

@@ -66,6 +66,8 @@ def test_the_text_that_a_run_takes_says_the_same_and_keeps_the_comments(root: Pa
 def test_a_list_is_taken_whole(root: Path) -> None:
     put(root, "customer", "clean:\n  refusal_phrases: [no]\n  language:\n    allowed: [en, de]\n")
     clean, below = chosen_params(root, variant="customer").clean, load_params(root / "params.yaml").clean
+    assert clean.language is not None
+    assert below.language is not None
     assert (clean.refusal_phrases, clean.language.allowed) == (["no"], ["en", "de"])
     assert clean.language.min_confidence == below.language.min_confidence
 
@@ -207,7 +209,7 @@ def test_a_variant_has_its_own_releases_champion_and_record(both: SimpleNamespac
     assert champion(root, CUSTOMER, "production")[0].run == CUSTOMER_RUN
     compared = json.loads(show_file(root, f"run/{CUSTOMER_RUN}", "data/champion/champion.json") or "")
     assert compared["release"] is None  # not the base's release: another model
-    assert record.params["lora"]["r"] == 8  # type: ignore[index,call-overload]
+    assert record.params["lora"]["r"] == 8
     assert (root / "registry" / CUSTOMER / "v0.0.1" / "model.safetensors").is_file()
     assert is_clean(root)
 

@@ -118,7 +118,7 @@ def test_a_signed_release_is_checked_as_it_comes_back_from_the_hub(
     assert "model.sig" in tag_of(hub)
     came = client.call("download", revision="v0.1.0", folder=str(tmp_path / "cache"))
     folder = Path(shutil.copytree(came.answer, tmp_path / "copy"))
-    assert signature_problem(folder, public) == "Extra files found in model 'copy': .gitattributes"
+    assert "Extra files found in model 'copy': .gitattributes" in (signature_problem(folder, public) or "")
     (folder / ".gitattributes").unlink()  # made by the Hub
     assert signature_problem(folder, public) is None
     (folder / "config.json").write_text("{ }\n", encoding="utf-8")
