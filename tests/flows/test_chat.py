@@ -1,5 +1,6 @@
 """What `tunegate chat` finds to talk to, from records, DVC's cache and the registry."""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,18 +23,24 @@ from tests.flows.test_variants import BASE_RUN, CUSTOMER, CUSTOMER_RUN, SMALL, p
 from tests.flows.tiny_line import write_model
 from tests.flows.tiny_repo import commit
 
-pytestmark = pytest.mark.usefixtures("prefect_server")
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, lines: Callable[[str], Path], prefect_server: str) -> Path:
+    """A release of the model of params.yaml, and a run of a variant that passed and was not released."""
+    root = Path(shutil.copytree(lines("short"), tmp_path_factory.mktemp("chat") / "repo", symlinks=True))
+    put(root, "customer", SMALL)
+    commit(root, "a variant")
+    retrain(str(root), BASE_RUN, return_state=True).result()
+    retrain(str(root), CUSTOMER_RUN, variant="customer", release=False, return_state=True).result()
+    return root
 
 
 @pytest.fixture
-def two_models(short_line: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A release of the model of params.yaml, and a run of a variant that passed and was not released."""
-    monkeypatch.chdir(short_line)
-    put(short_line, "customer", SMALL)
-    commit(short_line, "a variant")
-    retrain(str(short_line), BASE_RUN, return_state=True).result()
-    retrain(str(short_line), CUSTOMER_RUN, variant="customer", release=False, return_state=True).result()
-    return short_line
+def two_models(made: Path, tmp_path: Path, plain_git: None, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """That repository, of this test's own, as the current folder."""
+    root = Path(shutil.copytree(made, tmp_path / "repo", symlinks=True))
+    monkeypatch.chdir(root)
+    return root
 
 
 def test_releases_and_runs_give_their_merged_models_their_adapters_and_one_base(two_models: Path) -> None:
@@ -49,8 +56,7 @@ def test_releases_and_runs_give_their_merged_models_their_adapters_and_one_base(
         folders = [Path(str(model.folder)) for model in plan.models if model.folder is not None]
         assert folders[0] == two_models / "registry" / NAME / "v0.0.1"
         assert all(folder.is_dir() for folder in folders)
-        made = two_models / "made/gate/files/data/train/adapter"
-        assert digest_path(folders[2]) == digest_path(made)
+        assert digest_path(folders[2]) == digest_path(two_models / "made/gate/files/data/train/adapter")
         assert plan.base is not None
         assert Path(plan.base.tokenizer, "tokenizer.json").is_file()
         assert (plan.system, plan.max_new_tokens) == ("Route the ticket as JSON.", 9)
