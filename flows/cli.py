@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from flows.chat_cli import chat
 from tasks.errors import EXIT_REFUSED, ParamsInvalid, TunegateError
 
 app = typer.Typer(
@@ -32,6 +33,7 @@ gate = typer.Typer(
     help="Ask about verdicts: why, and what they would have been.\n\nExample: [bold]tunegate gate explain[/bold]",
 )
 app.add_typer(gate, name="gate")
+app.command()(chat)
 
 
 def show_version(wanted: bool) -> None:  # noqa: FBT001  typer's signature
@@ -62,6 +64,11 @@ ParamsFile = Annotated[
     typer.Option("--params", metavar="FILE", help="Take this file for params.yaml; yours stays as it is."),
 ]
 
+Variant = Annotated[
+    str | None,
+    typer.Option("--variant", metavar="NAME", help="The variant whose file params/variants/NAME.yaml lies over them."),
+]
+
 
 @app.command()
 def run(
@@ -71,23 +78,27 @@ def run(
         str | None, typer.Option(metavar="STAGE", help="Stop after this stage, with what it needs; releases nothing.")
     ] = None,
     params_file: ParamsFile = None,
+    variant: Variant = None,
 ) -> None:
     """Run the line in a worktree of its own, and put it on record.
 
     Example: [bold]tunegate run[/bold]; [bold]tunegate run --no-release[/bold] stops before publishing;
+    [bold]tunegate run --variant customer[/bold] trains the variant of params/variants/customer.yaml;
     [bold]tunegate run --until validate --params other.yaml[/bold] prepares and checks the data alone.
     Exit codes: 0 passed, or reached the stage asked for; 2 the input is wrong; 3 refused; 4 inconclusive: too few items
     to prove it good or bad; 130 and 143 stopped from outside, by ^C or SIGTERM.
     """
     from flows.commands import run_command  # noqa: PLC0415  prefect takes seconds
 
-    raise typer.Exit(run_command(Path.cwd(), release=release, until=until, params_file=params_file))
+    done = run_command(Path.cwd(), release=release, until=until, params_file=params_file, variant=variant)
+    raise typer.Exit(done)
 
 
 @app.command()
 def plan(
     *,
     params_file: ParamsFile = None,
+    variant: Variant = None,
     config: Annotated[
         Path | None, typer.Option("--config", metavar="FILE", help="A config.json to take for the base model's.")
     ] = None,
@@ -103,9 +114,9 @@ def plan(
     """
     from flows.commands import plan_command, rehearse_command  # noqa: PLC0415
 
-    plan_command(Path.cwd(), params_file, config, as_json=as_json)
+    plan_command(Path.cwd(), params_file, config, variant, as_json=as_json)
     if rehearse:
-        rehearse_command(Path.cwd(), params_file)
+        rehearse_command(Path.cwd(), params_file, variant)
 
 
 @app.command()
@@ -199,6 +210,10 @@ Stage = Annotated[
     str | None, typer.Option("--stage", help="staging or production; the one of the parameters when left out.")
 ]
 
+OfVariant = Annotated[
+    str | None, typer.Option("--variant", metavar="NAME", help="The variant whose release it is; not of NAME@VERSION.")
+]
+
 
 @app.command()
 def approve(
@@ -227,6 +242,7 @@ def promote(
     wanted: Annotated[str, typer.Argument(metavar="VERSION|RUN", help="A version, as v0.0.3, or a run's id.")],
     *,
     stage: Stage = None,
+    variant: OfVariant = None,
     why: Why = None,
 ) -> None:
     """Give a stage to a release whose bytes are those that were approved, and push the tag that says so.
@@ -239,7 +255,7 @@ def promote(
     """
     from flows.release_commands import promote_command  # noqa: PLC0415
 
-    promote_command(Path.cwd(), wanted, stage, why)
+    promote_command(Path.cwd(), wanted, stage, why, variant)
 
 
 @app.command()
@@ -249,6 +265,7 @@ def rollback(
     ] = None,
     *,
     stage: Stage = None,
+    variant: OfVariant = None,
     why: Why = None,
 ) -> None:
     """Give a stage back to an earlier release, checked like a promotion; twice goes back two releases.
@@ -258,7 +275,7 @@ def rollback(
     """
     from flows.release_commands import rollback_command  # noqa: PLC0415
 
-    rollback_command(Path.cwd(), wanted, stage, why)
+    rollback_command(Path.cwd(), wanted, stage, why, variant)
 
 
 @audit.command("verify")

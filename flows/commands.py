@@ -22,11 +22,12 @@ from flows.release_section import asks_for_approval, release_params
 from flows.run_record import RunRecord
 from flows.sign_off import is_required
 from flows.stopping import stoppable
+from flows.variants import chosen_text, variant_names
 from flows.wording import first_line, headline, result_line, suggested_command
 from tasks.clean_scores import clean_line
 from tasks.errors import EXIT_INCONCLUSIVE, EXIT_REFUSED, ParamsInvalid, RunNotFound, WorkspaceBusy
 from tasks.files import dump_json, write_text
-from tasks.params import Params
+from tasks.params import Params, ReleaseParams
 from tasks.paths import PARAMS
 from tasks.verdict_records import Verdict
 from tasks.verdict_text import finding_lines
@@ -51,10 +52,17 @@ PREFECT_SETTINGS = {
 }
 
 
-def run_command(start: Path, *, release: bool, until: str | None = None, params_file: Path | None = None) -> int:
+def run_command(
+    start: Path,
+    *,
+    release: bool,
+    until: str | None = None,
+    params_file: Path | None = None,
+    variant: str | None = None,
+) -> int:
     """Run the flow `retrain` and say how it ended; returns the exit code."""
     root = repository_root(start)
-    params = check_input(root, release=release, until=until, params_file=params_file)
+    params = check_input(root, release=release, until=until, params_file=params_file, variant=variant)
     check_machine(root, params, until=until, params_file=params_file)
     if holder := workspace.lock_holder(root):
         raise WorkspaceBusy(f"{root}: another run holds this workspace ({holder}); see `tunegate status`")
@@ -74,7 +82,15 @@ def run_command(start: Path, *, release: bool, until: str | None = None, params_
 
             start_temporary_server()
             try:
-                retrain(str(root), run_id, release=release, until=until, params_file=file, return_state=True).result()
+                retrain(
+                    str(root),
+                    run_id,
+                    release=release,
+                    until=until,
+                    params_file=file,
+                    variant=variant,
+                    return_state=True,
+                ).result()
             except StageStopped as stopped:
                 print_end(read_run(root, run_id), root)
                 return stopped.run.exit_code if stopped.run.exit_code in {2, EXIT_REFUSED} else 1
@@ -108,7 +124,7 @@ def print_end(record: RunRecord, root: Path) -> None:
     if record.release is not None:
         promoted = f", holds {record.release.promoted_stage}" if record.release.promoted_stage else ""
         console.print(Text(f"release: {record.release.tag} in {_shown_path(record.release.location, root)}{promoted}"))
-    elif record.status == "passed" and is_required(record, now=asks_for_approval(root)):
+    elif record.status == "passed" and is_required(record, now=asks_for_approval(root, record.variant)):
         console.print(Text("release: waits for the approval of another person than who started the run:"))
         console.print(Text(f"         tunegate approve {record.run_id}, then tunegate promote {record.run_id}"))
     report = root / workspace.REPORTS / record.run_id / "report.html"
@@ -148,12 +164,17 @@ def _shown_path(location: str, root: Path) -> str:
 
 
 def plan_command(
-    start: Path, params_file: Path | None = None, config: Path | None = None, *, as_json: bool = False
+    start: Path,
+    params_file: Path | None = None,
+    config: Path | None = None,
+    variant: str | None = None,
+    *,
+    as_json: bool = False,
 ) -> None:
     """Validate everything that can be validated now; print the stages that would run and what training takes."""
     root = repository_root(start)
-    params = check_input(root, release=True, params_file=params_file)
-    stages = stage_plans(root, params, params_file)
+    params = check_input(root, release=True, params_file=params_file, variant=variant)
+    stages = stage_plans(root, params, chosen_text(root, params_file, variant))
     plan = make_plan(root, params, config)
     if as_json:
         described = {"stages": [stage._asdict() for stage in stages]} | plan.model_dump(mode="json")
@@ -174,11 +195,10 @@ class StagePlan(NamedTuple):
     why: str
 
 
-def stage_plans(root: Path, params: Params, params_file: Path | None) -> list[StagePlan]:
-    """Every stage in order: it runs when it is stale, or follows one that runs."""
+def stage_plans(root: Path, params: Params, text: str | None) -> list[StagePlan]:
+    """Every stage in order: it runs when it is stale, or follows one that runs; `text` stands for params.yaml."""
     from flows.reproduce import checkout, read_stages, why_stale  # noqa: PLC0415
 
-    text = None if params_file is None else params_file.read_text(encoding="utf-8")
     with workspace.preview(root, text) as worktree:
         registry.write_champion(worktree, registry.champion(root, params.release.name, params.release.stage)[0])
         checkout(worktree)
@@ -206,14 +226,13 @@ def stage_table(params: Params, stages: list[StagePlan]) -> Table:
     return table
 
 
-def rehearse_command(start: Path, params_file: Path | None = None) -> None:
+def rehearse_command(start: Path, params_file: Path | None = None, variant: str | None = None) -> None:
     """Do every late step once, and say how each went."""
     from flows.rehearsal import rehearse  # noqa: PLC0415
 
     root = repository_root(start)
-    params = check_input(root, release=True, params_file=params_file)
-    text = None if params_file is None else params_file.read_text(encoding="utf-8")
-    rehearse(root, params, text, display.PlainDisplay())
+    params = check_input(root, release=True, params_file=params_file, variant=variant)
+    rehearse(root, params, chosen_text(root, params_file, variant), display.PlainDisplay())
 
 
 def status_command(start: Path) -> None:
@@ -235,9 +254,22 @@ def status_command(start: Path) -> None:
     except ParamsInvalid:
         console.print(f"released:   not known: {PARAMS} has problems; `tunegate plan` names them")
         return
-    promoted = registry.stage_holder(root, release.name, release.stage)
-    holds = promoted.tag or promoted.commit[:12] if promoted else "nothing"
-    console.print(Text(f"{release.stage}: {holds}"))
+    console.print(Text(f"{release.stage}: {_holder(root, release)}"))
+    for variant in variant_names(root):
+        try:
+            own = release_params(root, variant)
+        except ParamsInvalid:
+            console.print(
+                f"variant {variant}: not known: its overlay has problems; `tunegate plan --variant {variant}`"
+            )
+            continue
+        console.print(Text(f"variant {variant}: {own.stage} is {_holder(root, own)}"))
+
+
+def _holder(root: Path, release: ReleaseParams) -> str:
+    """What holds the stage that the parameters name."""
+    held = registry.stage_holder(root, release.name, release.stage)
+    return held.tag or held.commit[:12] if held else "nothing"
 
 
 def running_id(root: Path) -> str | None:
@@ -286,7 +318,11 @@ def audit_list_command(start: Path) -> None:
         Console().print("no run is on record yet; `tunegate run` makes one")
         return
     table = Table()
-    for name in ("run", "status", "commit", "scores", "release", "reason"):
+    names = ["run", "status", "commit", "scores", "release", "reason"]
+    has_variants = any(record.variant for record in runs)
+    if has_variants:
+        names.insert(1, "variant")
+    for name in names:
         table.add_column(name, overflow="fold", no_wrap=name != "reason")
     for record in runs:
         release = record.release.tag if record.release else ""
@@ -294,7 +330,8 @@ def audit_list_command(start: Path) -> None:
         is_running = record.run_id == running
         status = Text("running") if is_running else Text(record.status, style=STYLES[record.status])
         reason = Text("" if is_running or record.status == "passed" else headline(record.reason))
-        table.add_row(record.run_id, status, commit, _candidate_scores(record), release, reason)
+        variant = [record.variant or ""] if has_variants else []
+        table.add_row(record.run_id, *variant, status, commit, _candidate_scores(record), release, reason)
     wide_console().print(table)
 
 
@@ -330,6 +367,8 @@ def audit_show_command(start: Path, wanted: str | None, *, as_json: bool) -> Non
         "hardware": ", ".join(f"{key} {value}" for key, value in record.hardware.items()),
         "packages": ", ".join(f"{key} {value}" for key, value in record.packages.items()),
     }
+    if record.variant is not None:
+        facts = {"variant": record.variant, **facts}
     for name, value in facts.items():
         console.print(Text(f"{name + ':':<10}{value}"))
     for title, table in (("scores", _score_table(record)), ("stages", _stage_table(record))):

@@ -8,14 +8,22 @@ from flows.benchmarks import misplaced_folders, unknown_benchmarks, unknown_metr
 from flows.git import git
 from flows.machine import has_cuda
 from flows.reproduce import read_stages, stages_up_to
+from flows.variants import chosen_name, chosen_params
 from tasks.digests import digest_file
 from tasks.errors import BaseInvalid, KeyInvalid, ParamsInvalid, SourceInvalid
-from tasks.params import HubOrigin, Params, PathOrigin, ReleaseParams, load_params
+from tasks.params import HubOrigin, Params, PathOrigin, ReleaseParams
 from tasks.params_checks import impossible_with_vllm, impossible_without_cuda
 from tasks.paths import PARAMS
 
 
-def check_input(root: Path, *, release: bool, until: str | None = None, params_file: Path | None = None) -> Params:
+def check_input(
+    root: Path,
+    *,
+    release: bool,
+    until: str | None = None,
+    params_file: Path | None = None,
+    variant: str | None = None,
+) -> Params:
     """Parse the parameters and look for everything that they name and the run will use.
 
     Args:
@@ -23,6 +31,7 @@ def check_input(root: Path, *, release: bool, until: str | None = None, params_f
         release: whether the run may publish.
         until: the stage that the run stops after; what only later stages use is not looked for.
         params_file: the file that stands for params.yaml; messages name it.
+        variant: whose overlay lies over them.
 
     Raises:
         ParamsInvalid: the file is wrong, a benchmark or its folder is unknown, or a rule names a metric that its
@@ -34,8 +43,7 @@ def check_input(root: Path, *, release: bool, until: str | None = None, params_f
         StageUnknown: dvc.yaml has no stage `until`.
     """
     reached = None if until is None else {stage.name for stage in stages_up_to(read_stages(root), until)}
-    params = load_params(params_file or root / PARAMS)
-    shown = str(params_file or PARAMS)
+    params, shown = chosen_params(root, params_file, variant), chosen_name(params_file, variant)
     _stop(SourceInvalid, f"{shown} sources", _missing_sources(root, params), "put it there, or mend the path")
     _stop(SourceInvalid, f"{shown} sources", _other_bytes(params), "pin these bytes, or put the pinned ones there")
     _stop(SourceInvalid, "a run takes what git tracks", _untracked_sources(root, params), "`git add` it and run again")

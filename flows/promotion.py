@@ -103,8 +103,8 @@ def _held_before(root: Path, name: str, stage: str, holder: str | None) -> str:
         if tag != holder and not is_withdrawn(root, tag):
             return tag
     raise PublishRefused(
-        f"no release of {name} held {stage} before {holder or 'now'}; name one, as in `tunegate rollback v0.0.1`: "
-        "`tunegate audit verify` lists them"
+        f"no release of {name} held {stage} before {holder or 'now'}; name one, as in `tunegate rollback "
+        f"{name}@v0.0.1`: `tunegate audit verify` lists them"
     )
 
 
@@ -112,7 +112,7 @@ def _refuse_newer(target: Released, holder: str, stage: str) -> None:
     version = holder.rpartition("@")[2]
     if version_key(target.release.version) > version_key(version):
         raise PublishRefused(
-            f"{target.tag} is newer than {version}, which holds {stage}; `tunegate promote {target.release.version} "
+            f"{target.tag} is newer than {version}, which holds {stage}; `tunegate promote {target.tag} "
             f"--stage {stage}` goes forward"
         )
 

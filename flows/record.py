@@ -68,6 +68,7 @@ class Progress:
     trigger: Literal["manual", "schedule"]
     stages: list[StageRecord] = field(default_factory=list)
     until: str | None = None
+    variant: str | None = None
     status: RunStatus = "crashed"
     reason: str = "the run did not finish"
     release: ReleaseRecord | None = None
@@ -128,6 +129,7 @@ def gather(
             "release": progress.release,
             "prefect": prefect,
             "until": progress.until,
+            "variant": progress.variant,
         }
     )
 

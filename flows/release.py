@@ -90,8 +90,8 @@ def release_flow(root: str, worktree: str, run_id: str, commit: str) -> dict[str
         NotApproved: the run's parameters or today's ask for the approval of another person, and there is none.
     """
     params = load_params(Path(worktree) / paths.PARAMS)
-    if params.release.require_approval or asks_for_approval(Path(root)):
-        run = read_run(Path(root), run_id)
+    run = read_run(Path(root), run_id)
+    if params.release.require_approval or asks_for_approval(Path(root), run.variant):
         check_sign_off(Path(root), run, f"{RUN_BRANCHES}{run_id}")
     version = version_after(Path(root), params.release.name, Path(worktree))
     return publish_model(root, worktree, run_id, commit, version)
@@ -218,7 +218,7 @@ def register_and_promote(root: str, release: dict[str, object], commit: str) -> 
             registry.promote(Path(root), described, described.promoted_stage)
     _say(f"registered {described.tag}; {described.promoted_stage or 'no stage'} is {described.version}")
     if remote := remote_of(Path(root)):
-        _say(f"{remote} is not told of it; `tunegate promote {described.version}` pushes the tags and the record")
+        _say(f"{remote} is not told of it; `tunegate promote {described.tag}` pushes the tags and the record")
 
 
 def _say(text: str) -> None:

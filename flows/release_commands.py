@@ -12,12 +12,14 @@ from flows.commands import PREFECT_SETTINGS, ended_run
 from flows.git import git, repository_root
 from flows.promotion import Assigned, registry_lock
 from flows.record import read_run, resolve_run
-from flows.release_section import release_params
+from flows.release_section import release_params, release_params_of
 from flows.releases import Released, all_tags, find_release, is_withdrawn, read_release, released_by, tag_of
 from flows.run_record import RunRecord
+from flows.variants import release_names
 from flows.workspace import RUN_BRANCHES
 from tasks.errors import EXIT_REFUSED, FileInvalid, KeyInvalid, NotApproved, ParamsInvalid, PublishRefused
 from tasks.params import ReleaseParams
+from tasks.paths import PARAMS
 from tasks.publish_bundle import SIGNATURE
 
 STAGES = ("staging", "production")
@@ -26,8 +28,8 @@ STAGES = ("staging", "production")
 def approve_command(start: Path, wanted: str, by: str | None, why: str | None) -> None:
     """Sign off a run's merged model, and say what was signed."""
     root = repository_root(start)
-    release = release_params(root)
     run = read_run(root, resolve_run(root, wanted))
+    release = release_params_of(root, run.variant)
     needed = sign_off.is_required(run, now=release.require_approval)
     with registry_lock(root):
         made = sign_off.approve(root, run, by, why or promotion.NO_REASON, is_required=needed)
@@ -50,15 +52,33 @@ def stage_named(wanted: str | None, release: ReleaseParams) -> str:
     return wanted
 
 
-def promote_command(start: Path, wanted: str, stage: str | None, why: str | None) -> None:
+def promote_command(start: Path, wanted: str, stage: str | None, why: str | None, variant: str | None = None) -> None:
     """Give a stage to a release; a run that passed and has no release yet is released first."""
     root = repository_root(start)
-    params = release_params(root)
+    params = _params_of(root, wanted, variant)
     named = stage_named(stage, params)
     released = _released(root, params, wanted)
     _print_assigned(
         promotion.promote(root, released, named, why, need_sign_off=params.require_approval), "promoted", root
     )
+
+
+def _params_of(root: Path, wanted: str | None, variant: str | None) -> ReleaseParams:
+    """The section `release` of today for what is meant: that of the variant that is named, or that made it.
+
+    Raises:
+        ParamsInvalid: it cannot be read, there is no such variant, or what is meant is not its.
+        RunNotFound: a release of that name and version, or a run, is asked for and there is none.
+    """
+    params = release_params(root, variant)
+    if wanted is None:
+        return params
+    tag = tag_of(root, params.name, wanted)
+    record = read_run(root, resolve_run(root, wanted)) if tag is None else read_release(root, tag).record
+    if variant is not None and record.variant != variant:
+        whose = f"the variant {record.variant}" if record.variant else str(PARAMS)
+        raise ParamsInvalid(f"--variant {variant}: {wanted} is of {whose}; leave --variant out")
+    return release_params_of(root, record.variant)
 
 
 def _released(root: Path, params: ReleaseParams, wanted: str) -> Released:
@@ -86,10 +106,12 @@ def _release_now(root: Path, run_id: str) -> Released:
         return release_run(root, run_id)
 
 
-def rollback_command(start: Path, wanted: str | None, stage: str | None, why: str | None) -> None:
+def rollback_command(
+    start: Path, wanted: str | None, stage: str | None, why: str | None, variant: str | None = None
+) -> None:
     """Give a stage back to an earlier release."""
     root = repository_root(start)
-    params = release_params(root)
+    params = _params_of(root, wanted, variant)
     named = stage_named(stage, params)
     target = None if wanted is None else find_release(root, params.name, wanted)
     name = target.release.name if target else params.name
@@ -128,7 +150,8 @@ def verify_command(start: Path, wanted: str | None, key: Path | None) -> int:
     tags = all_tags(root) if wanted is None else [find_release(root, params.name, wanted).tag]
     if not tags:
         console.print("no release yet; `tunegate run` releases what passes")
-    outcomes = [_verify_tag(root, params, tag, key, console) for tag in tags]
+    names = {params.name, *release_names(root).values()}
+    outcomes = [_verify_tag(root, names, tag, key, console) for tag in tags]
     return 0 if all(outcomes) else EXIT_REFUSED
 
 
@@ -138,13 +161,13 @@ def _verify_run(root: Path, record: RunRecord, console: Console) -> int:
     return EXIT_REFUSED if found else 0
 
 
-def _verify_tag(root: Path, params: ReleaseParams, tag: str, key: Path | None, console: Console) -> bool:
-    """Whether nothing is found; a tag of another name that no run made is told and left alone."""
+def _verify_tag(root: Path, names: set[str], tag: str, key: Path | None, console: Console) -> bool:
+    """Whether nothing is found; a tag of none of our `names` that no run made is told and left alone."""
     began = time.monotonic()
     try:
         released = read_release(root, tag)
     except PublishRefused as error:
-        is_ours = tag.startswith(f"{params.name}@")
+        is_ours = tag.rpartition("@")[0] in names
         console.print(Text(f"{'DIFFERS' if is_ours else 'skipped'}  {error}", style="yellow"))
         return not is_ours
     found = release_verification.verify_release(root, released, key)

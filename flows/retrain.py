@@ -32,6 +32,7 @@ from flows.reproduce import (
     why_stale,
 )
 from flows.run_record import ReleaseRecord, RunRecord, RunStatus, StageRecord
+from flows.variants import chosen_text
 from flows.workspace import RunPlace
 from tasks import paths
 from tasks.errors import EXIT_INPUT, EXIT_REFUSED, ParamsInvalid, TunegateError
@@ -192,7 +193,7 @@ def publish_or_reuse(place: RunPlace, params: Params, progress: Progress) -> Non
         progress.release, progress.released_before = known, True
         display.current().line("release", f"{known.tag} has exactly these bytes; nothing to publish")
         return
-    if params.release.require_approval or asks_for_approval(place.root):
+    if params.release.require_approval or asks_for_approval(place.root, progress.variant):
         progress.reason += f"; not released yet: another person has to give `tunegate approve {place.run_id}`"
         display.current().line("release", f"waits until another person gives `tunegate approve {place.run_id}`")
         return
@@ -202,7 +203,7 @@ def publish_or_reuse(place: RunPlace, params: Params, progress: Progress) -> Non
 
 
 @flow(name="retrain", log_prints=False)
-def retrain(
+def retrain(  # noqa: PLR0913  each is a parameter of the deployment
     root: str,
     run_id: str,
     trigger: Literal["manual", "schedule"] = "manual",
@@ -210,6 +211,7 @@ def retrain(
     release: bool = True,
     until: str | None = None,
     params_file: str | None = None,
+    variant: str | None = None,
 ) -> State[Any]:
     """Retrain once in a worktree of its own.
 
@@ -220,6 +222,7 @@ def retrain(
         release: whether a passed model is published and promoted.
         until: the stage to stop after; such a run is never released.
         params_file: a file whose text the run takes for params.yaml.
+        variant: whose overlay lies over the parameters, `params/variants/NAME.yaml`.
 
     Returns:
         `Completed`, named Passed, Reached, Refused or Inconclusive; a crash raises, after its record was committed.
@@ -227,21 +230,29 @@ def retrain(
     home = Path(root)
     with workspace.lock(home), workspace.state_outlives_the_worktree(home):
         recover(home)
-        text = None if params_file is None else Path(params_file).read_text(encoding="utf-8")
+        text, problem = given_params(home, params_file, variant)
         place = workspace.open_place(home, run_id, text)
-        progress = Progress(started_at=record.now(), trigger=trigger, until=until)
+        progress = Progress(started_at=record.now(), trigger=trigger, until=until, variant=variant)
         try:
-            attempt(place, progress, release=release)
+            attempt(place, progress, problem, release=release)
         finally:
             finish(place, progress)
     return Completed(name=progress.status.capitalize(), message=progress.reason)
 
 
-def attempt(place: RunPlace, progress: Progress, *, release: bool) -> None:
-    """Run the line, and turn every way to end into a status and a reason."""
+def given_params(root: Path, params_file: str | None, variant: str | None) -> tuple[str | None, ParamsInvalid | None]:
+    """What the run takes for params.yaml, None for the user's own; or what is wrong with the variant."""
+    try:
+        return chosen_text(root, None if params_file is None else Path(params_file), variant), None
+    except ParamsInvalid as error:
+        return None, error
+
+
+def attempt(place: RunPlace, progress: Progress, problem: ParamsInvalid | None, *, release: bool) -> None:
+    """Run the line, unless there is a `problem`, and turn every way to end into a status and a reason."""
     try:
         commit_record(place, progress)  # first of all: a run that is killed from here on is on record
-        params = load_params(place.worktree / paths.PARAMS)
+        params = params_of(place, problem)
         champion, _ = registry.champion(place.root, params.release.name, params.release.stage)
         registry.write_champion(place.worktree, champion)
         write_samples(place, champion)
@@ -258,6 +269,17 @@ def attempt(place: RunPlace, progress: Progress, *, release: bool) -> None:
     except BaseException as error:
         progress.status, progress.reason = "cancelled", f"stopped from outside ({type(error).__name__}); run again"
         raise
+
+
+def params_of(place: RunPlace, problem: ParamsInvalid | None) -> Params:
+    """The run's parameters.
+
+    Raises:
+        ParamsInvalid: they do not parse, or there is a `problem` with what the run was given for them.
+    """
+    if problem is not None:
+        raise problem
+    return load_params(place.worktree / paths.PARAMS)
 
 
 def status_of(exit_code: int | None) -> RunStatus:

@@ -73,7 +73,8 @@ class ReleaseRecord(Record):
 class RunRecord(Record):
     """Everything that is known about one run, the refused and the crashed ones included.
 
-    `until` is the stage that the run was asked to stop after, None for the whole line.
+    `until` is the stage that the run was asked to stop after, None for the whole line. `variant` is whose overlay lay
+    over the parameters, None for none.
     `base_commit` is the commit that the user was on; `snapshot_commit` is what ran, with `changed_files` when the
     workspace was `dirty`. Times are ISO 8601 in UTC. `packages` maps distributions to versions.
     """
@@ -104,6 +105,7 @@ class RunRecord(Record):
     release: ReleaseRecord | None
     prefect: dict[str, str]
     until: str | None = None
+    variant: str | None = None
 
     def stage(self, name: str) -> StageRecord | None:
         """The stage of that name, or None."""

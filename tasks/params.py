@@ -29,7 +29,7 @@ from tasks.params_types import (
     check_inside,
 )
 from tasks.paths import PARAMS
-from tasks.yaml_files import read_yaml
+from tasks.yaml_files import Document, read_yaml
 
 Kind = TypeVar("Kind", bound=BaseModel)
 
@@ -203,7 +203,15 @@ def load_sections(kind: type[Kind], path: Path = PARAMS) -> Kind:
     Raises:
         ParamsInvalid: with every problem of these sections, as for `load_params`.
     """
-    document = read_yaml(path)
+    return parse_sections(kind, read_yaml(path), path)
+
+
+def parse_sections(kind: type[Kind], document: Document, path: Path) -> Kind:
+    """The sections that `kind` has, of a file that was read.
+
+    Raises:
+        ParamsInvalid: as `load_sections`; its lines are those of `path`.
+    """
     try:
         return kind.model_validate(document.value)
     except ValidationError as error:

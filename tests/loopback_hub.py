@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -60,23 +61,39 @@ class Repository:
         return self.head if revision == "main" else self.tags.get(revision, revision)
 
 
+Kind = Literal[
+    "500", "404", "401", "403", "409", "gated", "lost", "hang", "echo", "wait", "conflict", "bent", "moved", "taken",
+    "reset", "cut", "slow",
+]  # fmt: skip
+SLOW_SECONDS = 0.3
+
+
+def nobody() -> None:
+    """Watch nothing."""
+
+
 @dataclass
 class Fault:
     """What goes wrong at an endpoint, `times` times.
 
     `gated`: 403; `lost`: the request takes effect and the connection closes without an answer; `hang`: no answer;
     `echo`: 500 with the caller's own headers in its message; `wait`: 429 for an hour; `bent`: stores other bytes;
-    `moved`: 412, as for a stale parent; `taken`: somebody else makes the tag first.
+    `moved`: 412, as for a stale parent; `taken`: somebody else makes the tag first; `reset`: the connection breaks and
+    nothing takes effect; `cut`: it takes effect and half of the answer arrives; `slow`: it takes effect after a while.
     """
 
     endpoint: str
-    kind: Literal["500", "404", "gated", "lost", "hang", "echo", "wait", "conflict", "bent", "moved", "taken"]
+    kind: Kind
     times: int = 1
 
 
 @dataclass
 class LoopbackHub:
-    """The state of the Hub; tests read and bend it directly."""
+    """The state of the Hub; tests read and bend it directly.
+
+    `fault_at` makes the request of that number, counted from 0, go wrong; `watch` is called after every request, as a
+    reader that looks at the Hub all the time.
+    """
 
     token: str
     url: str = ""
@@ -85,6 +102,8 @@ class LoopbackHub:
     objects: dict[str, bytes] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     requests: list[tuple[str, bool]] = field(default_factory=list)
+    fault_at: tuple[int, Kind] | None = None
+    watch: Callable[[], None] = nobody
     released: threading.Event = field(default_factory=threading.Event)
 
     def reset(self) -> None:
@@ -93,8 +112,11 @@ class LoopbackHub:
         self.released = threading.Event()
         for state in (self.repositories, self.objects, self.faults, self.requests):
             state.clear()
+        self.fault_at, self.watch = None, nobody
 
     def fault(self, endpoint: str) -> str | None:
+        if self.fault_at is not None and self.fault_at[0] == len(self.requests) - 1:
+            return self.fault_at[1]
         for fault in self.faults:
             if fault.endpoint == endpoint and fault.times > 0:
                 fault.times -= 1
@@ -160,10 +182,13 @@ class _Handler(BaseHTTPRequestHandler):
         kind = hub.fault(endpoint)
         if answer := self._broken(kind):
             return self._send(answer)
-        if kind == "hang":
-            hub.released.wait()
+        if kind in {"hang", "reset"}:
+            if kind == "hang":
+                hub.released.wait()
             self.close_connection = True
             return None
+        if kind == "slow":
+            time.sleep(SLOW_SECONDS)
         if kind == "bent":
             body = bytes([body[0] ^ 1]) + body[1:]
         if kind == "taken":
@@ -172,8 +197,9 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             getattr(self, f"_{endpoint}")(*match.groups(), body)
         except Answer as answer:
+            hub.watch()
             if kind != "lost":
-                return self._send(answer)
+                return self._send(answer, is_cut=kind == "cut")
         self.close_connection = True
         return None
 
@@ -181,6 +207,9 @@ class _Handler(BaseHTTPRequestHandler):
         answers: dict[str, Callable[[], Answer]] = {
             "500": lambda: Answer(500, {"error": "injected"}),
             "404": lambda: Answer(404, {"error": "injected"}),
+            "401": lambda: Answer(401, {"error": "Invalid credentials in Authorization header"}),
+            "403": lambda: Answer(403, {"error": "this token may only read"}),
+            "409": lambda: Answer(409, {"error": "conflict"}),
             "gated": lambda: Answer(403, {"error": "Access is restricted"}, {"X-Error-Code": "GatedRepo"}),
             "echo": lambda: Answer(500, {"error": f"you sent\n{self.headers}"}),
             "wait": lambda: Answer(429, {"error": "slow down"}, {"Retry-After": "3600"}),
@@ -191,7 +220,7 @@ class _Handler(BaseHTTPRequestHandler):
         }
         return answers[kind]() if kind in answers else None
 
-    def _send(self, answer: Answer) -> None:
+    def _send(self, answer: Answer, *, is_cut: bool = False) -> None:
         self.send_response(answer.status)
         for name, value in answer.headers.items():
             self.send_header(name, value)
@@ -199,7 +228,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(answer.body)))
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(answer.body)
+            self.wfile.write(answer.body[: len(answer.body) // 2] if is_cut else answer.body)
+        self.close_connection |= is_cut
 
     def _repository(self, repo_id: str) -> Repository:
         if repo_id not in self.state.repositories:

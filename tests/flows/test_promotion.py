@@ -95,7 +95,7 @@ def test_a_rollback_goes_to_any_earlier_release_also_one_that_never_held_the_sta
     assert tunegate("rollback", "v0.0.1")[1].startswith(f"production is {NAME}@v0.0.1 already")
     code, said = tunegate("rollback", "v0.0.2")
     assert (code, held(released)) == (3, f"{NAME}@v0.0.1")
-    assert "`tunegate promote v0.0.2 --stage production` goes forward" in said
+    assert "`tunegate promote support-router@v0.0.2 --stage production` goes forward" in said
     code, said = tunegate("rollback")
     assert (code, held(released)) == (3, f"{NAME}@v0.0.1")  # never forward to what was rolled back from
     assert f"no release of {NAME} held production before {NAME}@v0.0.1" in said

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.variants import chosen_params
 from tasks.memory import estimate, setting_of
 from tasks.model_shape import read_shape
 from tasks.params import Params, load_params
@@ -42,13 +43,13 @@ def test_a_profile_leaves_data_rules_and_gate_as_the_default_has_them(path: Path
 
 def test_the_profiles_are_what_their_names_say() -> None:
     assert load("8b-qlora-24gb").train.method == load("70b-qlora-80gb").train.method == "qlora"
-    bf16, dora, customer = load("8b-lora-bf16"), load("8b-dora"), load("customer-variant")
+    bf16, dora, customer = load("8b-lora-bf16"), load("8b-dora"), chosen_params(ROOT, variant="customer")
     assert (bf16.train.method, bf16.compute.dtype, bf16.quantization) == ("lora", "bfloat16", None)
     assert dora.lora is not None
     assert dora.lora.use_dora
     default = load_params(ROOT / "params.yaml")
     assert customer.base_model == default.base_model
-    assert customer.release.name != default.release.name
+    assert customer.release.name == "support-router-customer"
     assert customer.sources[0].name != default.sources[0].name
     assert customer.lora is not None
     assert customer.lora.r == 8

@@ -1,10 +1,6 @@
 """Publishing to a Hub, for real: huggingface_hub in a process of its own against `tests/loopback_hub.py`."""
 
-import json
-import os
-import subprocess
-import sys
-import threading
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,81 +8,12 @@ from pathlib import Path
 import pytest
 
 from tasks.digests import file_digests
-from tasks.publish_bundle import Bundle, Published, gather
+from tasks.publish_bundle import Bundle, Published
 from tasks.publish_hub_session import explained
-from tasks.records import Record
+from tasks.signing import sign, signature_problem
+from tests.hub_client import REPO, TOKEN, Client, hub_client, make_bundle
 from tests.loopback_hub import ENDPOINTS, Blob, Fault, LoopbackHub, loopback_hub
-from tests.unit.test_publish_bundle import RELEASE, make_model
-
-TOKEN = "hf_canary0123456789"
-REPO = "tester/support-router"
-
-CLIENT = """
-import io, json, os, sys
-from contextlib import redirect_stderr, redirect_stdout
-from huggingface_hub import snapshot_download
-from tasks.errors import TunegateError
-from tasks.publish_bundle import Bundle
-from tasks.publish_hub import Patience, publish_to_hub
-
-def publish(bundle, attempts, timeout_seconds):
-    patience = Patience(attempts=attempts, first_wait_seconds=0.01, timeout_seconds=timeout_seconds)
-    parsed = Bundle.model_validate_json(bundle)
-    return publish_to_hub(parsed, "tester/support-router", is_private=True, patience=patience).model_dump_json()
-
-def download(revision, folder):
-    return snapshot_download("tester/support-router", revision=revision, cache_dir=folder)
-
-def attempt(call):
-    try:
-        return 0, {"publish": publish, "download": download}[call.pop("do")](**call)
-    except TunegateError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return error.exit_code, ""
-
-for line in sys.stdin:
-    call = json.loads(line)
-    token = call.pop("token")
-    os.environ.pop("HF_TOKEN", None)
-    if token is not None:
-        os.environ["HF_TOKEN"] = token
-    with redirect_stderr(io.StringIO()) as told, redirect_stdout(told):
-        code, answer = attempt(call)
-    print(json.dumps({"code": code, "answer": answer, "told": told.getvalue()}), flush=True)
-"""
-
-
-class Outcome(Record):
-    """How a call ended: its exit code, what it returned, and everything that it printed."""
-
-    code: int
-    answer: str
-    told: str
-
-
-class Client:
-    """A process of its own, because huggingface_hub reads `HF_ENDPOINT` when it is imported."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
-
-    def call(self, do: str, token: str | None = TOKEN, **arguments: object) -> Outcome:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"do": do, "token": token, **arguments}) + "\n")
-        self._process.stdin.flush()
-        watchdog = threading.Timer(60, self._process.kill)  # a publication without a bound fails its test, not the run
-        watchdog.start()
-        try:
-            return Outcome.model_validate_json(self._process.stdout.readline())
-        finally:
-            watchdog.cancel()
-
-    def publish(
-        self, bundle: Bundle, *, attempts: int = 3, timeout_seconds: float = 10.0, token: str | None = TOKEN
-    ) -> Outcome:
-        text = bundle.model_dump_json()
-        return self.call("publish", token, bundle=text, attempts=attempts, timeout_seconds=timeout_seconds)
+from tests.unit.test_signing import make_keys
 
 
 @pytest.fixture(scope="module")
@@ -97,25 +24,8 @@ def served() -> Iterator[LoopbackHub]:
 
 @pytest.fixture(scope="module")
 def client(served: LoopbackHub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    home = tmp_path_factory.mktemp("home")
-    environment = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
-    environment |= {"HF_ENDPOINT": served.url, "HF_HOME": str(home), "HOME": str(home), "NO_PROXY": "*"}
-    environment |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-    log = home / "stderr"
-    with (
-        log.open("w") as stderr,
-        subprocess.Popen(
-            [sys.executable, "-c", CLIENT],
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            text=True,
-            cwd=Path(__file__).parents[2],
-        ) as process,
-    ):
-        yield Client(process)
-    assert log.read_text() == ""  # what a library logs past us could carry a token or a signed address
+    with hub_client(served.url, tmp_path_factory.mktemp("home")) as client:
+        yield client
 
 
 @pytest.fixture
@@ -127,13 +37,6 @@ def hub(served: LoopbackHub) -> LoopbackHub:
 @pytest.fixture
 def bundle(tmp_path: Path) -> Bundle:
     return make_bundle(tmp_path, "v0.1.0")
-
-
-def make_bundle(folder: Path, version: str, weights: bytes = b"weights") -> Bundle:
-    model, approval = make_model(folder / f"{version}-{weights.decode()}", weights)
-    release = RELEASE.model_copy(update={"version": version})
-    card = "---\nlicense: mit\n---\n\n<!-- tunegate:begin -->\n# card\n<!-- tunegate:end -->\n"
-    return gather(release, model, approval, card)
 
 
 def tag_of(hub: LoopbackHub, version: str = "v0.1.0") -> dict[str, Blob]:
@@ -204,6 +107,22 @@ def test_the_tag_loads_back_byte_for_byte_and_storage_never_sees_the_token(
     assert {name: digest for name, digest in found.items() if name != ".gitattributes"} == bundle.digests
     assert called(hub, "storage") > 0
     assert not [name for name, has_token in hub.requests if has_token and name in {"put", "storage"}]
+
+
+def test_a_signed_release_is_checked_as_it_comes_back_from_the_hub(
+    hub: LoopbackHub, client: Client, bundle: Bundle, tmp_path: Path
+) -> None:
+    private, public = make_keys(tmp_path / "keys")
+    done = client.publish(sign(bundle, private, tmp_path / "kept"))
+    assert done.code == 0, done.told
+    assert "model.sig" in tag_of(hub)
+    came = client.call("download", revision="v0.1.0", folder=str(tmp_path / "cache"))
+    folder = Path(shutil.copytree(came.answer, tmp_path / "copy"))
+    assert "Extra files found in model 'copy': .gitattributes" in (signature_problem(folder, public) or "")
+    (folder / ".gitattributes").unlink()  # made by the Hub
+    assert signature_problem(folder, public) is None
+    (folder / "config.json").write_text("{ }\n", encoding="utf-8")
+    assert "Hash mismatch for 'config.json'" in (signature_problem(folder, public) or "")
 
 
 def test_a_missing_token_is_said_before_anything_is_asked(hub: LoopbackHub, client: Client, bundle: Bundle) -> None:
