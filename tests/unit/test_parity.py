@@ -1,12 +1,13 @@
 """Parity: what is summed over two models, and which candidate is taken."""
 
 import math
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
-from tasks import files, parity
+from tasks import parity
 from tasks.errors import DiskFull
 from tasks.params import MergeParams
 from tasks.parity import Drift, Reader, build_prompts, choose, judge, measure_drift, measure_reference, tokenize
@@ -138,12 +139,12 @@ def test_room_for_the_logits_is_looked_for_before_the_first_is_written(
     prompts = build_prompts(ASKED, tokenizer)
     positions = sum(len(tokenize(example, tokenizer)[1]) for example in ASKED)
     needed = positions * model.config.vocab_size * torch.float32.itemsize
-    usage = files.shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(files.shutil, "disk_usage", lambda _: usage._replace(free=needed - 1))
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr("tasks.files.shutil.disk_usage", lambda _: usage._replace(free=needed - 1))
     with pytest.raises(DiskFull):
         measure_reference(model, prompts, {END}, tmp_path)
     assert list(tmp_path.iterdir()) == []
-    monkeypatch.setattr(files.shutil, "disk_usage", lambda _: usage._replace(free=needed))
+    monkeypatch.setattr("tasks.files.shutil.disk_usage", lambda _: usage._replace(free=needed))
     assert len(measure_reference(model, prompts, {END}, tmp_path).files) == 1
 
 
