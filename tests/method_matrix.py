@@ -122,6 +122,9 @@ def check_method(case: Case, base: Path, examples: list[Example], scratch: Path,
 def check_files(case: Case, params: Params, base: Path, session: Session, probe: dict[str, torch.Tensor]) -> None:
     """What was trained is saved, loads on the plain base with the same answers, and merges into one model of them."""
     folder = base.parent / case.name
+    if case.method == "full":  # trained in float32, saved in the base's type: what is compared is what that leaves
+        for weight in session.trainer.model.parameters():
+            weight.data = weight.data.to(stored_dtype(base)).float()
     trained = logits_of(session.trainer.model, probe)
     save_trained(session.trainer.model, "base", stored_dtype(base), session.start, folder)
     assert not any("pickle" in path.suffix or path.suffix in {".bin", ".pt"} for path in folder.iterdir())
