@@ -39,6 +39,11 @@ def find_shape(root: Path, params: Params, config: Path | None) -> ModelShape:
     for outputs in _candidates(root):
         if (found := _written(outputs, params)) is not None:
             return found
+    if isinstance(origin, HubOrigin) and origin.is_placeholder:
+        raise ShapeUnknown(
+            f"base_model.origin.revision: {origin.revision} stands for a commit that you choose: write the commit of "
+            f"{origin.repo_id} that you want, or give the config.json with --config"
+        )
     if isinstance(origin, HubOrigin):
         return read_shape(fetch_config(origin.repo_id, origin.revision))
     raise ShapeUnknown(

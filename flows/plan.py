@@ -85,7 +85,11 @@ class Past:
 
 
 def make_plan(root: Path, params: Params, config: Path | None) -> Plan:
-    """The plan of a run with `params`; what the base's shape would have to be known for is left out without it."""
+    """The plan of a run with `params`; what the base's shape would have to be known for is left out without it.
+
+    Raises:
+        FileInvalid: `config` is no configuration of a model.
+    """
     is_cuda = machine.has_cuda()
     unusual = (*outside_usual_ranges(params), *margin_warnings(root, params))
     impossible = () if is_cuda else tuple(impossible_without_cuda(params))
@@ -99,6 +103,8 @@ def make_plan(root: Path, params: Params, config: Path | None) -> Plan:
         shape = find_shape(root, params, config)
         return plan.model_copy(update=_sized(shape, params, plan, past, is_cuda=is_cuda))
     except (ShapeUnknown, FileInvalid, TrainingInvalid) as error:
+        if config is not None:
+            raise
         return plan.model_copy(update={"unknown": str(error)})
 
 

@@ -96,7 +96,7 @@ def check_machine(root: Path, params: Params, *, until: str | None = None, param
     """
     shown = str(params_file or PARAMS)
     origin = params.base_model.origin
-    if isinstance(origin, HubOrigin) and set(origin.revision) == {"0"}:
+    if isinstance(origin, HubOrigin) and origin.is_placeholder:
         raise BaseInvalid(
             f"{shown} base_model.origin.revision: {origin.revision} stands for a commit that you choose; nothing was "
             f"started\nwrite the commit of {origin.repo_id} that you want"

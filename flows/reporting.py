@@ -86,8 +86,8 @@ def render_report(record: RunRecord, evidence: Evidence) -> str:
         lstrip_blocks=True,
     )  # fmt: skip
     environment.filters.update(
-        share=wording.share, points=wording.points, condition=wording.condition, seconds=wording.seconds,
-        moment=wording.moment, cut=wording.cut, meaning=meaning, first_line=wording.first_line,
+        share=wording.share, measured=wording.measured, points=wording.points, condition=wording.condition,
+        seconds=wording.seconds, moment=wording.moment, cut=wording.cut, meaning=meaning, first_line=wording.first_line,
         more_lines=wording.more_lines, last_words=last_words, sweep_command_line=wording.sweep_command_line,
         suggested_command=wording.suggested_command, written_changes=written_changes,
     )  # fmt: skip
@@ -245,8 +245,9 @@ def markdown_verdict(verdict: Verdict) -> str:
     lines += ["", f"| {' | '.join(heads)} |", "|---|---|---|---:|---:|---|---|---:|"]
     for result in verdict.results:
         cells = (
-            result.benchmark, result.metric, wording.condition(result.condition), wording.share(result.threshold),
-            wording.share(result.found), _interval(result), PROVED[result.outcome],
+            result.benchmark, result.metric, wording.condition(result.condition),
+            wording.measured(result.threshold, result.condition), wording.measured(result.found, result.condition),
+            _interval(result), PROVED[result.outcome],
             "" if result.items_needed is None else f"{result.items_needed:,}",
         )  # fmt: skip
         lines.append("| " + " | ".join(_plain(cell) for cell in cells) + " |")

@@ -10,7 +10,7 @@ from pydantic import JsonValue
 from tasks.findings import Changes
 from tasks.params_changes import written
 from tasks.verdict_records import RuleResult
-from tasks.verdict_text import MARKS
+from tasks.verdict_text import MARKS, figure
 
 CONDITIONS = {
     "min_value": "score at least",
@@ -31,6 +31,13 @@ def share(value: float | None) -> str:
     if abs(value) >= 1000:
         return f"{value:,.0f}"
     return _signed(f"{100 * value:.1f} %" if abs(value) <= 1 else f"{value:.3f}")
+
+
+def measured(value: float | None, condition: str) -> str:
+    """What a condition asked or found: a figure (a count, a size) as it is, a metric as a share."""
+    if value is None or not condition.startswith("figure_"):
+        return share(value)
+    return figure(value)
 
 
 def points(value: float) -> str:

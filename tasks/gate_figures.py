@@ -10,6 +10,7 @@ from pathlib import Path
 from tasks.params_gate import Bound, Figure
 from tasks.records import ContaminatedItems, TrainMetrics, Validation
 from tasks.verdict_records import RuleResult
+from tasks.verdict_text import figure
 
 MEANINGS: dict[Figure, str] = {
     "adapter_bytes": "size of the adapter's files",
@@ -71,7 +72,7 @@ def judge_figure(bound: Bound, figures: dict[Figure, float | None]) -> list[Rule
 def _decided(bound: Bound, side: str, limit: float, found: float) -> RuleResult:
     holds = found >= limit if side == "figure_min" else found <= limit
     asked = "at least" if side == "figure_min" else "at most"
-    reason = f"{MEANINGS[bound.figure]}: {found:,.6g}, {asked} {limit:,.6g} is asked"
+    reason = f"{MEANINGS[bound.figure]}: {figure(found)}, {asked} {figure(limit)} is asked"
     return _result(bound, side, limit, found, reason, holds=holds)
 
 

@@ -41,6 +41,11 @@ class HubOrigin(Section):
     repo_id: RepoId
     revision: Commit
 
+    @property
+    def is_placeholder(self) -> bool:
+        """Whether the commit is the zeros of the profiles, which stand for one that the user chooses."""
+        return set(self.revision) == {"0"}
+
 
 class PathOrigin(Section):
     """A folder with safetensors weights on this machine, by its absolute path."""

@@ -61,6 +61,11 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f} %" if abs(value) <= 1 else f"{value:.3f}"
 
 
+def figure(value: float) -> str:
+    """A count or a size: whole numbers in full, others with six digits."""
+    return f"{value:,.0f}" if value.is_integer() else f"{value:,.6g}"
+
+
 def points(value: float) -> str:
     """A difference of shares, signed; other differences as they are."""
     value += 0.0  # no minus before a zero

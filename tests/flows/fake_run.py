@@ -307,6 +307,7 @@ def write_workspace(root: Path) -> None:
     write_json(root / paths.DATA_PROFILE, fake_profile(tokens=0.6))
     write_json(root / paths.TRAIN_METRICS, fake_metrics())
     write_jsonl(root / paths.TRAIN_HISTORY, fake_history())
+    write_jsonl(root / paths.ROW_LOSSES, [])
     write_text(root / paths.TRAIN_CURVES / "train.json", "[]\n")
     write_json(root / paths.SUPERVISION, fake_supervision())
     write_jsonl(root / paths.EVALUATE_BASE / paths.SAMPLES, fake_samples("base"))

@@ -13,7 +13,7 @@ from flows.base_shape import ShapeUnknown, find_shape
 from flows.plan import make_plan, memory_warning
 from flows.preflight import check_machine
 from tasks import paths
-from tasks.errors import BaseInvalid, ParamsInvalid
+from tasks.errors import BaseInvalid, FileInvalid, ParamsInvalid
 from tasks.files import write_json, write_text
 from tasks.params import Params, load_params
 from tasks.records import BaseRecord
@@ -131,14 +131,30 @@ def test_the_shape_of_a_folder_is_read_there(home: Path, tmp_path: Path) -> None
 def test_the_hub_is_asked_for_the_config_alone_and_may_be_away(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HOME", str(home / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    profile = load_params(ROOT / "params/8b-qlora-24gb.yaml")
+    text = (ROOT / "params/8b-qlora-24gb.yaml").read_text(encoding="utf-8")
+    write_text(home / "chosen.yaml", text.replace("0" * 40, "1" * 40))
+    profile = load_params(home / "chosen.yaml")
     with pytest.raises(
-        ShapeUnknown, match=r"Llama-3\.1-8B-Instruct@000000000000: its config\.json cannot be fetched: "
+        ShapeUnknown, match=r"Llama-3\.1-8B-Instruct@111111111111: its config\.json cannot be fetched: "
     ):
         find_shape(home, profile, None)
-    known = {("meta-llama/Llama-3.1-8B-Instruct", "0" * 40): LLAMA}
+    known = {("meta-llama/Llama-3.1-8B-Instruct", "1" * 40): LLAMA}
     monkeypatch.setattr(base_shape, "fetch_config", lambda *words: known[words])
     assert find_shape(home, profile, None).hidden_size == 4096
+
+
+def test_for_the_zeros_of_a_profile_the_hub_is_not_asked(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base_shape, "fetch_config", lambda *_: pytest.fail("the Hub was asked"))
+    with pytest.raises(ShapeUnknown, match=r"revision: 0{40} stands for a commit that you choose: write the commit of"):
+        find_shape(home, load_params(ROOT / "params/8b-qlora-24gb.yaml"), None)
+
+
+@pytest.mark.parametrize("text", [None, "# a model card\n", "{}"])
+def test_a_config_that_was_named_and_is_none_ends_the_command(home: Path, text: str | None) -> None:
+    if text is not None:
+        write_text(home / "config.json", text)
+    result = CliRunner().invoke(cli.app, ["plan", "--config", str(home / "config.json")])
+    assert isinstance(result.exception, FileInvalid)
 
 
 def test_steps_and_time_come_from_the_last_run_that_trained_on_the_same_sources(home: Path) -> None:

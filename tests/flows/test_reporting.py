@@ -14,6 +14,8 @@ from tasks import paths
 from tasks.errors import FileInvalid
 from tasks.files import dump_json, write_json, write_jsonl, write_text
 from tasks.findings import unclassified
+from tasks.gate_figures import judge_figure
+from tasks.params_gate import Bound, Figure
 from tasks.records import ExpectationResult, LedgerEntry, Sample, TrainMetrics, Validation
 from tasks.tables import write_records
 from tests.flows.fake_run import (
@@ -185,6 +187,22 @@ def test_an_inconclusive_run_says_so_in_its_heading_with_the_items_needed(worksp
     assert "REFUSED" not in top
     assert "neither proved nor disproved by 160 items, about 410 would decide" in top
     assert (top.count("≈ open"), top.count("✕ no")) == (1, 0)
+
+
+def test_a_figure_is_written_as_it_is_and_a_metric_as_a_share(workspace: Path, tmp_path: Path) -> None:
+    record = passed_record()
+    assert record.verdict is not None
+    bounds = ("contaminated_rows", 5.0), ("adapter_bytes", 20_000_000.0)
+    figures: dict[Figure, float | None] = {"contaminated_rows": 0.0, "adapter_bytes": 19_600_000.0}
+    counted = [
+        judge_figure(Bound.model_validate({"figure": name, "min": None, "max": most}), figures)[0]
+        for name, most in bounds
+    ]
+    verdict = record.verdict.model_copy(update={"results": (*record.verdict.results, *counted)})
+    text = page(record.model_copy(update={"verdict": verdict}), workspace, tmp_path)
+    for asked, found in (("5", "0"), ("20,000,000", "19,600,000")):
+        assert f'data-label="Threshold">{asked}</td><td class="number" data-label="Found">{found}</td>' in text
+    assert "| 20,000,000 | 19,600,000 |" in markdown_verdict(verdict)
 
 
 def test_every_rule_has_its_interval_in_a_plot(passed: str) -> None:
