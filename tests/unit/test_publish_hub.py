@@ -181,7 +181,7 @@ def test_a_head_that_moved_is_read_again(hub: LoopbackHub, client: Client, bundl
     assert (done.code, len(hub.repositories[REPO].commits), called(hub, "commit")) == (0, 2, 2)
 
 
-@pytest.mark.parametrize(("endpoint", "kind"), [("commit", "hang"), ("refs", "wait"), ("create", "conflict")])
+@pytest.mark.parametrize(("endpoint", "kind"), [("commit", "hang"), ("tree", "hang"), ("refs", "wait"), ("create", "conflict")])
 def test_a_hub_that_never_answers_ends_in_bounded_time(
     hub: LoopbackHub, client: Client, bundle: Bundle, endpoint: str, kind: str
 ) -> None:
