@@ -90,7 +90,7 @@ def _client(timeout_seconds: float) -> httpx2.Client:
 
 
 def _bound(timeout_seconds: float, request: httpx2.Request) -> None:
-    """Bound a request that asks to wait for ever: huggingface_hub lists files with `timeout=None`, over its client's."""
+    """Bound a request that asks to wait for ever: huggingface_hub lists files with `timeout=None` of its own."""
     asked = {**httpx2.Timeout(None).as_dict(), **request.extensions.get("timeout", {})}
     kept = {phase: timeout_seconds if seconds is None else seconds for phase, seconds in asked.items()}
     request.extensions = {**request.extensions, "timeout": kept}

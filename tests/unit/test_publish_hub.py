@@ -181,7 +181,7 @@ def test_a_head_that_moved_is_read_again(hub: LoopbackHub, client: Client, bundl
     assert (done.code, len(hub.repositories[REPO].commits), called(hub, "commit")) == (0, 2, 2)
 
 
-@pytest.mark.parametrize(("endpoint", "kind"), [("commit", "hang"), ("tree", "hang"), ("refs", "wait"), ("create", "conflict")])
+@pytest.mark.parametrize(("endpoint", "kind"), [("commit", "hang"), ("refs", "wait"), ("create", "conflict")])
 def test_a_hub_that_never_answers_ends_in_bounded_time(
     hub: LoopbackHub, client: Client, bundle: Bundle, endpoint: str, kind: str
 ) -> None:
@@ -191,6 +191,21 @@ def test_a_hub_that_never_answers_ends_in_bounded_time(
     assert time.monotonic() - start < 30
     assert (done.code, called(hub, endpoint)) == (2, 2)
     assert done.told.count("\n") == 1
+
+
+def test_a_listing_that_is_not_answered_is_asked_again(hub: LoopbackHub, client: Client, bundle: Bundle) -> None:
+    hub.faults = [Fault("tree", "hang")]  # which huggingface_hub would wait for without end
+    done = client.publish(bundle, timeout_seconds=1.0)
+    assert (done.code, called(hub, "tree")) == (0, 3), done.told
+
+
+@pytest.mark.parametrize("endpoint", ["create", "tag"])
+def test_a_conflict_is_not_taken_for_what_exists_already(
+    hub: LoopbackHub, client: Client, bundle: Bundle, endpoint: str
+) -> None:
+    hub.faults = [Fault(endpoint, "409")]
+    done = client.publish(bundle)
+    assert (done.code, list(hub.repositories[REPO].tags)) == (0, ["v0.1.0"]), done.told
 
 
 def test_bytes_that_the_hub_bent_are_never_tagged(hub: LoopbackHub, client: Client, bundle: Bundle) -> None:
