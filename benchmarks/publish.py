@@ -2,8 +2,8 @@
 
 A tiny model goes to a hub on this machine that speaks the Hub's HTTP API to the unmodified huggingface_hub. In every
 publication one request, drawn by a seed, goes wrong in a way that is drawn too: 500, 401, 403, 409, 412, a connection
-that breaks before or after the request took effect, half of an answer, a slow answer, none, other bytes stored. A
-publication that gives up is given once more, without a fault.
+that breaks before or after the request took effect, half of an answer, a slow answer, none. A publication that gives up
+is given once more, without a fault.
 
 After every request a reader resolves the tag: it must see nothing, or the whole release. At the end the release is
 downloaded by its tag and compared byte for byte, and the repository must have one commit more than before, no matter

@@ -23,8 +23,8 @@ HUBS_OWN = {".gitattributes"}  # made by the Hub with the repository; says what 
 class Patience(Record):
     """How long an unwilling Hub is put up with; `timeout_seconds` is for every single read or write.
 
-    Uploads are tried six times inside each attempt by huggingface_hub, so a Hub that accepts connections and never
-    answers ends after at most 6 x attempts x timeout_seconds and the waits between.
+    Uploads and listings are tried six times inside each attempt by huggingface_hub, so a Hub that accepts connections
+    and never answers ends after at most 6 x attempts x timeout_seconds and the waits between.
     """
 
     attempts: int = Field(ge=1)
@@ -75,10 +75,11 @@ def _converge(client: HubClient, bundle: Bundle, *, is_private: bool) -> tuple[s
     commit, there = _committed(client, bundle, head)
     client.tag(version, commit)
     _, tags = client.refs()
-    if tags.get(version) != commit:
-        found = tags.get(version, "nothing")[:12]
+    if version not in tags:  # the client takes every 409 for a tag that exists
+        raise HubTransientError(f"{client.repo_id}: the Hub did not make the tag {version}; release again")
+    if tags[version] != commit:
         raise PublishRefused(
-            f"{client.repo_id}: tag {version} names {found}, not {commit[:12]}; release the next version"
+            f"{client.repo_id}: tag {version} names {tags[version][:12]}, not {commit[:12]}; release the next version"
         )
     return commit, there
 

@@ -16,7 +16,7 @@ from huggingface_hub.hf_api import RepoFile
 
 from tasks.errors import PublishFailed
 from tasks.publish_bundle import README, Bundle
-from tasks.publish_hub_session import explained, read_token
+from tasks.publish_hub_session import HubTransientError, explained, read_token
 
 MAX_CARD_BYTES = 1_000_000
 
@@ -35,7 +35,10 @@ class HubClient:
     def create(self, *, is_private: bool) -> None:
         """Make the repository unless it exists."""
         with self._asking("create the repository"):
-            self._api.create_repo(self.repo_id, private=is_private, exist_ok=True)
+            try:
+                self._api.create_repo(self.repo_id, private=is_private, exist_ok=True)
+            except KeyError:  # the client takes every 409 for a repository that exists, and reads its address
+                raise HubTransientError("HTTP 409: the Hub is busy with this repository; release again") from None
 
     def is_private(self) -> bool:
         """Whether only members can see the repository."""

@@ -83,8 +83,17 @@ def explained(error: Exception, what: str) -> PublishFailed:
 def _client(timeout_seconds: float) -> httpx2.Client:
     client = default_client_factory()
     client.timeout = httpx2.Timeout(timeout_seconds)
-    client.event_hooks = {**client.event_hooks, "response": [_refuse_to_wait]}
+    hooks = client.event_hooks
+    bound = partial(_bound, timeout_seconds)
+    client.event_hooks = {**hooks, "request": [*hooks.get("request", []), bound], "response": [_refuse_to_wait]}
     return client
+
+
+def _bound(timeout_seconds: float, request: httpx2.Request) -> None:
+    """Bound a request that asks to wait for ever: huggingface_hub lists files with `timeout=None` of its own."""
+    asked = {**httpx2.Timeout(None).as_dict(), **request.extensions.get("timeout", {})}
+    kept = {phase: timeout_seconds if seconds is None else seconds for phase, seconds in asked.items()}
+    request.extensions = {**request.extensions, "timeout": kept}
 
 
 def _refuse_to_wait(response: httpx2.Response) -> None:

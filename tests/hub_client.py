@@ -23,6 +23,7 @@ from huggingface_hub import snapshot_download
 from tasks.errors import TunegateError
 from tasks.publish_bundle import Bundle
 from tasks.publish_hub import Patience, publish_to_hub
+from tasks.publish_hub_session import bounded_session
 
 def publish(bundle, attempts, timeout_seconds):
     patience = Patience(attempts=attempts, first_wait_seconds=0.01, timeout_seconds=timeout_seconds)
@@ -30,7 +31,8 @@ def publish(bundle, attempts, timeout_seconds):
     return publish_to_hub(parsed, "tester/support-router", is_private=True, patience=patience).model_dump_json()
 
 def download(revision, folder):
-    return snapshot_download("tester/support-router", revision=revision, cache_dir=folder)
+    with bounded_session(10.0):
+        return snapshot_download("tester/support-router", revision=revision, cache_dir=folder, max_workers=1)
 
 def attempt(call):
     try:
@@ -38,6 +40,9 @@ def attempt(call):
     except TunegateError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return error.exit_code, ""
+    except Exception as error:  # a bug of ours, or what a download raised: the next call finds a process
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1, ""
 
 for line in sys.stdin:
     call = json.loads(line)

@@ -140,7 +140,10 @@ def loopback_hub(token: str) -> Iterator[LoopbackHub]:
     class Bound(_Handler):
         state = hub
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Bound)
+    class Server(ThreadingHTTPServer):
+        request_queue_size = 128  # a download opens many connections at once
+
+    server = Server(("127.0.0.1", 0), Bound)
     server.daemon_threads = True
     hub.url = f"http://127.0.0.1:{server.server_port}"
     hub.other_origin = f"http://localhost:{server.server_port}"

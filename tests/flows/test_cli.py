@@ -296,14 +296,17 @@ def test_the_help_of_every_command_shows_an_example(words: tuple[str, ...]) -> N
 
 
 def test_run_takes_its_exit_code_from_the_run(at_home: Path, refuse: Refuse, monkeypatch: pytest.MonkeyPatch) -> None:
-    def run_command(_start: Path, *, release: bool, until: str | None, params_file: Path | None) -> int:
-        return 3 if release and until is None and params_file is None else 0
+    def run_command(
+        _start: Path, *, release: bool, until: str | None, params_file: Path | None, variant: str | None
+    ) -> int:
+        return 3 if release and until is None and params_file is None and variant is None else 0
 
     monkeypatch.setattr("flows.commands.run_command", run_command)
     assert refuse("run")[0] == 3
     assert refuse("run", "--no-release")[0] == 0
     assert refuse("run", "--until", "validate")[0] == 0
     assert refuse("run", "--params", "other.yaml")[0] == 0
+    assert refuse("run", "--variant", "customer")[0] == 0
 
 
 def test_an_unknown_stage_is_wrong_input_that_names_the_nearest(at_home: Path, refuse: Refuse) -> None:

@@ -193,6 +193,21 @@ def test_a_hub_that_never_answers_ends_in_bounded_time(
     assert done.told.count("\n") == 1
 
 
+def test_a_listing_that_is_not_answered_is_asked_again(hub: LoopbackHub, client: Client, bundle: Bundle) -> None:
+    hub.faults = [Fault("tree", "hang")]  # which huggingface_hub would wait for without end
+    done = client.publish(bundle, timeout_seconds=1.0)
+    assert (done.code, called(hub, "tree")) == (0, 3), done.told
+
+
+@pytest.mark.parametrize("endpoint", ["create", "tag"])
+def test_a_conflict_is_not_taken_for_what_exists_already(
+    hub: LoopbackHub, client: Client, bundle: Bundle, endpoint: str
+) -> None:
+    hub.faults = [Fault(endpoint, "409")]
+    done = client.publish(bundle)
+    assert (done.code, list(hub.repositories[REPO].tags)) == (0, ["v0.1.0"]), done.told
+
+
 def test_bytes_that_the_hub_bent_are_never_tagged(hub: LoopbackHub, client: Client, bundle: Bundle) -> None:
     hub.faults = [Fault("put", "bent")]
     done = client.publish(bundle)
