@@ -16,9 +16,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pydantic import BaseModel, ConfigDict
+
 from flows.git import common_folder, git, identity, with_file
-from tasks.errors import WorkspaceBusy
-from tasks.files import write_text
+from tasks.errors import FileInvalid, WorkspaceBusy
+from tasks.files import read_json, write_text
 from tasks.paths import PARAMS, STATE, STATE_VARIABLE
 
 WORKTREES = STATE / "worktrees"
@@ -27,6 +29,17 @@ CURRENT = STATE / "current.json"
 DOCS_LINK = "data_docs/index.html"
 """Data Docs are kept beside the report where the user finds it; the committed page only links to them."""
 RUN_BRANCHES = "run/"
+
+
+class Current(BaseModel):
+    """Where the run in progress is, or was when its process died; `since` is when its stage began."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run_id: str
+    stage: str
+    pid: int
+    since: str
 
 
 @dataclass(frozen=True)
@@ -128,11 +141,15 @@ def snapshot(root: Path, run_id: str, params: str | None = None) -> tuple[str, t
     return git(root, *identity(root), "commit-tree", wanted, "-p", head, "-m", message), changed
 
 
-def open_place(root: Path, run_id: str, params: str | None = None) -> RunPlace:
-    """Make the worktree of a new run on its branch, sharing the DVC cache of `root`; `params` replaces params.yaml."""
-    start, changed = snapshot(root, run_id, params)
+def open_place(root: Path, run_id: str, params: str | None = None, commit: str | None = None) -> RunPlace:
+    """Make the worktree of a new run on its branch, sharing the DVC cache of `root`.
+
+    `params` replaces params.yaml; a `commit` is taken as it is, in place of what the user has in the working tree.
+    """
+    base = commit or git(root, "rev-parse", "HEAD")
+    start, changed = (commit, ()) if commit else snapshot(root, run_id, params)
     worktree = root / WORKTREES / run_id
-    place = RunPlace(root, worktree, run_id, git(root, "rev-parse", "HEAD"), start, changed)
+    place = RunPlace(root, worktree, run_id, base, start, changed)
     git(root, "worktree", "add", "--quiet", "-b", place.branch, str(worktree), start)
     share_cache(root, worktree)
     return place
@@ -220,3 +237,11 @@ def note_current(root: Path, run_id: str, stage: str) -> None:
     """Tell `tunegate status` where the run in progress is."""
     note = {"run_id": run_id, "stage": stage, "pid": os.getpid(), "since": datetime.now(UTC).isoformat("T", "seconds")}
     write_text(root / CURRENT, json.dumps(note) + "\n")
+
+
+def read_current(root: Path) -> Current | None:
+    """Where the run in progress is, or the last one that died was; None where there is no such note."""
+    try:
+        return read_json(root / CURRENT, Current)
+    except FileInvalid:
+        return None
