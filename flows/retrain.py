@@ -167,11 +167,7 @@ def run_line(place: RunPlace, params: Params, progress: Progress, look: "Look | 
     dvc is asked once what is stale; a stage is given to it when it is, or when a stage before it moved. With a `look`
     the data stages come first, and what it decides by their outputs.
     """
-    stages = read_stages(place.worktree)
-    if progress.until is not None:
-        stages = stages_up_to(stages, progress.until)
-    if look is not None:
-        stages = look.in_order(stages)
+    stages = stages_of(place, progress.until, look)
     stale, moved = set(why_stale(place.worktree)), list[str]()
     for stage in stages:
         if look is not None and look.stops_before(stage, place, progress):
@@ -193,6 +189,14 @@ def run_line(place: RunPlace, params: Params, progress: Progress, look: "Look | 
     progress.status, progress.reason = "passed", "every rule of the gate holds and the merged model matches the adapter"
     if release:
         publish_or_reuse(place, params, progress)
+
+
+def stages_of(place: RunPlace, until: str | None, look: "Look | None") -> list[Stage]:
+    """The stages of a run in their order: those up to `until`, and those that a `look` needs first."""
+    stages = read_stages(place.worktree)
+    if until is not None:
+        stages = stages_up_to(stages, until)
+    return stages if look is None else look.in_order(stages)
 
 
 def publish_or_reuse(place: RunPlace, params: Params, progress: Progress) -> None:
