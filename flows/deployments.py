@@ -10,10 +10,10 @@ from typing import Any
 
 from prefect.cli.deploy._models import ConcurrencyLimitSpec, DeploymentConfig, PrefectYamlModel, RawScheduleConfig
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
+from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
 from prefect.deployments.runner import EntrypointType, RunnerDeployment
 from prefect.exceptions import ParameterTypeError
 from prefect.flows import serve
-from prefect.schedules import Cron, Interval, Schedule
 from prefect.settings import get_current_settings
 from pydantic import ValidationError
 
@@ -112,7 +112,7 @@ def served(root: Path, entry: DeploymentConfig) -> RunnerDeployment:
     return made
 
 
-def _schedule(item: Any) -> Schedule:
+def _schedule(item: Any) -> CronSchedule | IntervalSchedule:
     """A schedule of the file for Prefect's runner.
 
     Raises:
@@ -123,9 +123,9 @@ def _schedule(item: Any) -> Schedule:
         raise TypeError(f"{item!r}: expected `cron` or `interval`, and a `timezone`")
     zone = item.timezone or "UTC"
     if item.cron is not None:
-        return Cron(item.cron, timezone=zone)
+        return CronSchedule(cron=item.cron, timezone=zone)
     if isinstance(item.interval, timedelta):
-        return Interval(item.interval, timezone=zone)
+        return IntervalSchedule(interval=item.interval, timezone=zone)
     raise ValueError("rrule: expected `cron` or `interval`")
 
 
