@@ -34,9 +34,8 @@ def read_deployments(file: Path, names: Sequence[str] = ()) -> list[DeploymentCo
         names: those that are meant; all when there are none.
 
     Raises:
-        FileInvalid: there is no such file, or it is no YAML.
-        ParamsInvalid: Prefect cannot read it, an entry starts another flow or has other parameters than it, or there is
-            none of a name.
+        ParamsInvalid: there is no such file, Prefect cannot read it, an entry starts another flow or has other
+            parameters than it, or there is none of a name.
     """
     try:
         found = PrefectYamlModel.model_validate(read_yaml(file).value).deployments

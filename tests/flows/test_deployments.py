@@ -12,7 +12,7 @@ from prefect.server.schemas.actions import WorkPoolCreate
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.deployments import ROOT_VARIABLE, install, read_deployments, served
-from tasks.errors import FileInvalid, ParamsInvalid, Unavailable
+from tasks.errors import ParamsInvalid, Unavailable
 from tasks.yaml_files import read_yaml
 from tests.contract.imports import ROOT
 
@@ -76,7 +76,7 @@ def test_what_is_wrong_in_a_file_is_named(tmp_path: Path, old: str, new: str, sa
 def test_a_deployment_that_is_not_there_and_a_file_that_is_not_are_told(tmp_path: Path) -> None:
     with pytest.raises(ParamsInvalid, match="no deployment daily: expected one of weekly"):
         read_deployments(FILES[0], ["daily"])
-    with pytest.raises(FileInvalid):
+    with pytest.raises(ParamsInvalid, match="no such file"):
         read_deployments(tmp_path / "none.yaml")
 
 
@@ -105,7 +105,10 @@ def test_prefect_deploy_takes_the_file_and_the_server_has_schedule_parameters_an
     assert found.work_pool_name == "tunegate"
     assert found.parameters == {"root": ".", "on_busy": None, "release": True}
     assert [getattr(item.schedule, "cron", None) for item in found.schedules] == ["0 3 * * 1"]
-    assert found.concurrency_limit == 1
+    assert found.global_concurrency_limit is not None
+    assert found.global_concurrency_limit.limit == 1
+    assert found.concurrency_options is not None
+    assert found.concurrency_options.collision_strategy.value == "ENQUEUE"
     (step,) = found.pull_steps or []
     directory = step["prefect.deployments.steps.set_working_directory"]["directory"]
     assert directory in {str(ROOT), f"{{{{ ${ROOT_VARIABLE} }}}}"}
