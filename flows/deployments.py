@@ -11,10 +11,11 @@ from typing import Any
 from prefect.cli.deploy._models import ConcurrencyLimitSpec, DeploymentConfig, PrefectYamlModel, RawScheduleConfig
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
 from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
-from prefect.deployments.runner import EntrypointType, RunnerDeployment
+from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ParameterTypeError
 from prefect.flows import serve
 from prefect.settings import get_current_settings
+from prefect.types.entrypoint import EntrypointType
 from pydantic import ValidationError
 
 from flows.scheduled import scheduled_retrain
