@@ -211,7 +211,8 @@ def test_a_remote_that_is_down_is_noted_on_the_record_and_data_that_is_not_there
     git(tmp_path, "clone", "--quiet", str(judged), "clone")
     clone = tmp_path / "clone"
     (clone / "rows.txt.dvc").write_text("outs:\n- md5: 0123456789abcdef0123456789abcdef\n  size: 5\n  path: rows.txt\n")
-    (clone / ".gitignore").open("a").write("/rows.txt\n")
+    ignored = clone / ".gitignore"
+    ignored.write_text(ignored.read_text(encoding="utf-8") + "/rows.txt\n", encoding="utf-8")
     commit(clone, "rows")
     shutil.move(judged, judged.with_name("gone"))
     _, run = go(clone)
