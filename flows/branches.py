@@ -34,6 +34,18 @@ def add_files(root: Path, branch: str, files: Mapping[str, str], message: str) -
     return made
 
 
+def start_branch(root: Path, branch: str, commit: str, files: Mapping[str, str], message: str) -> str:
+    """Make a new branch whose one commit adds texts by path to `commit`; returns the commit.
+
+    Raises:
+        WorkspaceInvalid: the branch is there already.
+    """
+    tree = _tree_with(root, commit, files)
+    made = git(root, *identity(root), "commit-tree", tree, "-p", commit, "-m", message)
+    git(root, "update-ref", "-m", message.splitlines()[0], f"refs/heads/{branch}", made, "")
+    return made
+
+
 def _tree_with(root: Path, commit: str, files: Mapping[str, str]) -> str:
     """The tree of `commit` with these files put into it, made in an index of its own."""
     with tempfile.TemporaryDirectory() as folder:

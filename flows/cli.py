@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from flows import schedule_cli
 from flows.chat_cli import chat
 from tasks.errors import EXIT_REFUSED, ParamsInvalid, TunegateError
 
@@ -415,6 +416,10 @@ def gate_replay(
     from flows.gate_commands import replay_command  # noqa: PLC0415
 
     raise typer.Exit(replay_command(Path.cwd(), run_id, settings or [], as_json=as_json))
+
+
+for command in (schedule_cli.schedule, schedule_cli.serve, schedule_cli.reject):
+    app.command()(command)
 
 
 def main() -> None:

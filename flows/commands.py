@@ -38,13 +38,19 @@ STYLES = {
     "reached": "cyan",
     "refused": "yellow",
     "inconclusive": "yellow",
+    "skipped": "dim",
     "invalid": "red",
     "crashed": "bold red",
     "cancelled": "magenta",
 }
 EXIT_CODES = {"passed": 0, "reached": 0, "refused": EXIT_REFUSED, "inconclusive": EXIT_INCONCLUSIVE}
 """What a command ends in by what became of the run; any other status is told as a refusal."""
-NO_VERDICT = {"invalid": "invalid: what the run was given is wrong", "crashed": "crashed", "cancelled": "cancelled"}
+NO_VERDICT = {
+    "skipped": "skipped: nothing was trained",
+    "invalid": "invalid: what the run was given is wrong",
+    "crashed": "crashed",
+    "cancelled": "cancelled",
+}
 PREFECT_SETTINGS = {
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # the display shows the lines; Prefect keeps them too
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",

@@ -44,6 +44,7 @@ def check_input(
     """
     reached = None if until is None else {stage.name for stage in stages_up_to(read_stages(root), until)}
     params, shown = chosen_params(root, params_file, variant), chosen_name(params_file, variant)
+    check_stage_names(root, params, Path(shown))
     _stop(SourceInvalid, f"{shown} sources", _missing_sources(root, params), "put it there, or mend the path")
     _stop(SourceInvalid, f"{shown} sources", _other_bytes(params), "pin these bytes, or put the pinned ones there")
     _stop(SourceInvalid, "a run takes what git tracks", _untracked_sources(root, params), "`git add` it and run again")
@@ -64,6 +65,19 @@ def check_input(
 
         read_token()
     return params
+
+
+def check_stage_names(root: Path, params: Params, shown: Path) -> None:
+    """Refuse limits for a stage that dvc.yaml does not have; they would mean nothing.
+
+    Raises:
+        ParamsInvalid: with each such name and the stages that there are.
+    """
+    if not params.run.by_stage:
+        return
+    known = [stage.name for stage in read_stages(root)]
+    unknown = (f"{name}: expected one of {', '.join(known)}" for name in params.run.by_stage if name not in known)
+    _stop(ParamsInvalid, f"{shown} run.by_stage", unknown, "mend the name")
 
 
 def _check_signing(root: Path, release: ReleaseParams) -> None:

@@ -15,7 +15,7 @@ from flows.git import common_folder, git, who
 from flows.release_verification import require_intact
 from flows.releases import ROLL_BACK, Released, holders_before, is_withdrawn, read_release, version_key
 from flows.remotes import push_release
-from flows.sign_off import check_sign_off, is_required, newest_revision
+from flows.sign_off import check_not_rejected, check_sign_off, is_required, newest_revision
 from flows.workspace import RUN_BRANCHES
 from tasks.errors import NotApproved, PublishRefused, WorkspaceBusy
 
@@ -134,17 +134,19 @@ def _assign(
 
 
 def check_may_be_promoted(root: Path, released: Released, *, need_sign_off: bool) -> None:
-    """Refuse a release that was withdrawn, lacks the approval that is asked for, or is not what was approved.
+    """Refuse a release that was withdrawn or rejected, lacks the approval asked for, or is not what was approved.
 
     Raises:
         PublishRefused: withdrawn, or changed.
-        NotApproved: no other person has approved these bytes.
+        NotApproved: a person rejected it, or no other person has approved these bytes.
     """
     if is_withdrawn(root, released.tag):
         raise PublishRefused(f"{released.tag} was withdrawn (`{released.tag}!`); promote another release")
-    if is_required(released.record, now=need_sign_off):
-        run = released.record
-        sign_off = check_sign_off(root, run, newest_revision(root, run.run_id, released.commit))
+    run = released.record
+    revision = newest_revision(root, run.run_id, released.commit)
+    check_not_rejected(root, run, revision)
+    if is_required(run, now=need_sign_off):
+        sign_off = check_sign_off(root, run, revision)
         if sign_off.approval.digest != released.release.digest:
             raise NotApproved(
                 f"{sign_off.approval.approved_by} approved {sign_off.approval.digest[:12]}, {released.tag} has "

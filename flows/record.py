@@ -13,14 +13,24 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel
 
+from flows.branches import add_files
 from flows.git import git, show_file
-from flows.run_record import ENDED, ReleaseRecord, RunRecord, RunStatus, ScoreLine, StageRecord, parse_run_record
-from flows.workspace import RUN_BRANCHES, RunPlace, commit_all
+from flows.run_record import (
+    ENDED,
+    Decision,
+    ReleaseRecord,
+    RunRecord,
+    RunStatus,
+    ScoreLine,
+    StageRecord,
+    parse_run_record,
+)
+from flows.workspace import RUN_BRANCHES, Current, RunPlace, commit_all
 from tasks import paths
 from tasks.approvals import Approval
 from tasks.digests import digest_file, digest_path
 from tasks.errors import RunNotFound
-from tasks.files import read_json, write_json
+from tasks.files import dump_json, read_json, write_json
 from tasks.intervals import score_interval
 from tasks.params import Params
 from tasks.records import Champion, Evaluation, Parity
@@ -73,6 +83,7 @@ class Progress:
     reason: str = "the run did not finish"
     release: ReleaseRecord | None = None
     released_before: bool = False
+    decision: Decision | None = None
 
 
 def now() -> str:
@@ -130,6 +141,7 @@ def gather(
             "prefect": prefect,
             "until": progress.until,
             "variant": progress.variant,
+            "decision": progress.decision,
         }
     )
 
@@ -221,22 +233,42 @@ def commit_record(place: RunPlace, record: RunRecord) -> str:
     return commit_all(place, f"{subject}\n\n{record.reason}\n\nRun: {place.run_id}\n", kept)
 
 
-def settle_dead_run(root: Path, worktree: Path) -> None:
-    """Make the record of a run that died in `worktree` true: what it published without a tag is no release.
+def settle_dead_run(root: Path, run_id: str, last: Current | None) -> None:
+    """Make the record of a run that died true: in which stage, and that what it published without a tag is no release.
 
-    A run that died before its first record did nothing yet; its branch goes.
+    A run that died before its first record did nothing yet; its branch goes. `last` is where it was seen last.
     """
     try:
-        found = read_run(root, worktree.name)
+        found = read_run(root, run_id)
     except RunNotFound:
-        if git(root, "branch", "--list", f"{RUN_BRANCHES}{worktree.name}"):
-            git(root, "update-ref", "-d", f"refs/heads/{RUN_BRANCHES}{worktree.name}")
+        if git(root, "branch", "--list", f"{RUN_BRANCHES}{run_id}"):
+            git(root, "update-ref", "-d", f"refs/heads/{RUN_BRANCHES}{run_id}")
         return
+    settled = _unreleased(root, found)
+    if settled is None and last is not None and last.run_id == run_id and found.status == "crashed":
+        settled = _died_in(found, last)
+    if settled is not None:  # without the worktree, which may be half made
+        text = {(run_folder(run_id) / "record.json").as_posix(): dump_json(settled)}
+        message = f"Run {run_id}: {settled.status}\n\n{settled.reason}\n\nRun: {run_id}\n"
+        add_files(root, f"{RUN_BRANCHES}{run_id}", text, message)
+
+
+def _unreleased(root: Path, found: RunRecord) -> RunRecord | None:
+    """The record without a release that no tag names; None where it has none such."""
     if found.release is None or git(root, "tag", "--list", found.release.tag):
-        return
-    place = RunPlace(root, worktree, found.run_id, found.base_commit, found.snapshot_commit, found.changed_files)
+        return None
     mended = {"status": "crashed", "reason": "published, but the run died before it was registered", "release": None}
-    commit_record(place, found.model_copy(update=mended))
+    return found.model_copy(update=mended)
+
+
+def _died_in(found: RunRecord, last: Current) -> RunRecord:
+    """The record with the stage that the run died in; it ended when it was seen last, as far as anybody knows."""
+    reason = f"the run died in {last.stage}, which began at {last.since}; run again: stages that ended are reused"
+    stages = tuple(
+        stage.model_copy(update={"outcome": "failed", "message": "the run died"}) if stage.name == last.stage else stage
+        for stage in found.stages
+    )
+    return found.model_copy(update={"reason": reason, "stages": stages, "finished_at": last.since})
 
 
 def read_runs(root: Path) -> list[RunRecord]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from flows import display, promotion, release_verification, sign_off
+from flows import display, promotion, registry, release_verification, sign_off
 from flows.commands import PREFECT_SETTINGS, ended_run
 from flows.git import git, repository_root
 from flows.promotion import Assigned, registry_lock
@@ -37,6 +37,22 @@ def approve_command(start: Path, wanted: str, by: str | None, why: str | None) -
     console.print(Text(f"approved: {made.approval.digest} of run {run.run_id}"))
     console.print(Text(f"by:       {made.approval.approved_by}, {made.at}: {made.why}"))
     console.print(Text(f"next:     tunegate promote {run.run_id}"))
+
+
+def reject_command(start: Path, wanted: str, by: str | None, why: str) -> None:
+    """Reject a run's merged model, and say what that changes."""
+    root = repository_root(start)
+    run = read_run(root, resolve_run(root, wanted))
+    with registry_lock(root):
+        made = sign_off.reject(root, run, by, why)
+    console = Console(soft_wrap=True)
+    console.print(Text(f"rejected: {made.approval.digest} of run {run.run_id}"))
+    console.print(Text(f"by:       {made.approval.approved_by}, {made.at}: {made.why}"))
+    released = released_by(root, run.run_id)
+    for stage in [] if released is None else STAGES:
+        held = registry.stage_holder(root, released.release.name, stage) if released else None
+        if held is not None and released is not None and held.tag == released.tag:
+            console.print(Text(f"next:     {released.tag} holds {stage}: tunegate rollback --stage {stage}"))
 
 
 def stage_named(wanted: str | None, release: ReleaseParams) -> str:
@@ -89,6 +105,7 @@ def _released(root: Path, params: ReleaseParams, wanted: str) -> Released:
     if known is not None:
         return known
     sign_off.released_digest(run)
+    sign_off.check_not_rejected(root, run, f"{RUN_BRANCHES}{run.run_id}")
     if sign_off.is_required(run, now=params.require_approval):
         sign_off.check_sign_off(root, run, f"{RUN_BRANCHES}{run.run_id}")
     return _release_now(root, run.run_id)

@@ -36,6 +36,8 @@ from tasks.records import Pace, Serving
 from tasks.yaml_files import read_yaml
 
 GRACE_SECONDS = 10.0
+PULL_SECONDS = 3600.0
+"""How long a DVC remote may take to give what is missing here."""
 NOISE = (
     "To track the changes",
     "git add",
@@ -308,11 +310,11 @@ def checkout(root: Path, *wanted: Path) -> None:
     """Put the outputs that dvc.lock names and the cache has into the workspace; those `wanted`, fetched where needed.
 
     Raises:
-        WorkspaceInvalid: one of `wanted` is neither in the cache nor in a remote.
+        WorkspaceInvalid: one of `wanted` is neither in the cache nor in a remote, or the remote had no answer in time.
     """
     _dvc(root, "checkout", "--force", "--allow-missing", "--quiet", *map(str, wanted))
     if missing := [str(out) for out in wanted if not (root / out).exists()]:
-        _dvc(root, "pull", "--force", "--quiet", *missing)
+        _dvc(root, "pull", "--force", "--quiet", *missing, seconds=PULL_SECONDS)
 
 
 def why_stale(root: Path) -> dict[str, list[str]]:
@@ -340,15 +342,19 @@ def _flat(name: str, state: object) -> str:
     return f"{name}: {state}"
 
 
-def _dvc(root: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments],
-        cwd=root,
-        env=child_environment({}),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def _dvc(root: Path, *arguments: str, seconds: float | None = None) -> str:
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "dvc", *arguments],
+            cwd=root,
+            env=child_environment({}),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=seconds,
+        )
+    except subprocess.TimeoutExpired:
+        raise WorkspaceInvalid(f"dvc {arguments[0]} in {root}: no answer in {seconds:g} seconds") from None
     if done.returncode:
         reason = (done.stderr.strip() or done.stdout.strip()).splitlines() or [f"exit {done.returncode}"]
         kind = (

@@ -7,16 +7,18 @@ import contextlib
 import shutil
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from prefect import flow, get_run_logger, runtime, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
+from prefect.tasks import exponential_backoff
 
 from flows import display, record, registry, workspace
 from flows.champion import bring_up_to_date, write_samples
 from flows.evidence import data_docs
+from flows.preflight import check_stage_names
 from flows.record import Progress
 from flows.release import identical_release, register_and_promote, release_flow
 from flows.release_section import asks_for_approval
@@ -40,6 +42,9 @@ from tasks.files import read_json
 from tasks.params import Params, RunParams, load_params
 from tasks.records import Pace, Parity, Serving
 from tasks.verdict_records import Verdict
+
+if TYPE_CHECKING:  # it reads tables, whose library a run by hand need not wait for
+    from flows.look import Look
 
 RETRYABLE = frozenset({"Unavailable"})
 LAST_BEFORE_RELEASE = "gate"
@@ -115,16 +120,17 @@ def run_stage(place: RunPlace, stage: Stage, options: RunParams, progress: Progr
         StageStopped: the stage refused or failed.
     """
     workspace.note_current(place.root, place.run_id, stage.name)
+    limits = options.limits(stage.name)
     configured = reproduce.with_options(
         name=stage.name,
         task_run_name=stage.name,
-        retries=options.stage_retries,
-        retry_delay_seconds=options.retry_delay_seconds,
+        retries=limits.retries,
+        retry_delay_seconds=exponential_backoff(limits.retry_delay_seconds)(limits.retries),
         retry_condition_fn=is_worth_retrying,
     )
     started = time.monotonic()
     try:
-        done = configured(str(place.worktree), stage.name, options.stage_timeout_seconds, is_current=is_current)
+        done = configured(str(place.worktree), stage.name, limits.timeout_seconds, is_current=is_current)
     except StageStopped as stopped:
         run = stopped.run
         progress.stages.append(_stage_record(place, stage, run.outcome, run.seconds, run.exit_code, run.message))
@@ -156,16 +162,17 @@ def _stage_record(
     )
 
 
-def run_line(place: RunPlace, params: Params, progress: Progress, *, release: bool) -> None:
+def run_line(place: RunPlace, params: Params, progress: Progress, look: "Look | None", *, release: bool) -> None:
     """The line in order, or the part of it that `progress.until` needs; stops after the gate when that did not pass it.
 
-    dvc is asked once what is stale; a stage is given to it when it is, or when a stage before it moved.
+    dvc is asked once what is stale; a stage is given to it when it is, or when a stage before it moved. With a `look`
+    the data stages come first, and what it decides by their outputs.
     """
-    stages = read_stages(place.worktree)
-    if progress.until is not None:
-        stages = stages_up_to(stages, progress.until)
+    stages = stages_of(place, progress.until, look)
     stale, moved = set(why_stale(place.worktree)), list[str]()
     for stage in stages:
+        if look is not None and look.stops_before(stage, place, progress):
+            return
         if stage.name == LAST_BEFORE_RELEASE and bring_up_to_date(place, params.run.stage_timeout_seconds):
             moved.append(str(paths.CHAMPION))
         is_current = stage.name not in stale and not stage.deps_among(moved)
@@ -183,6 +190,14 @@ def run_line(place: RunPlace, params: Params, progress: Progress, *, release: bo
     progress.status, progress.reason = "passed", "every rule of the gate holds and the merged model matches the adapter"
     if release:
         publish_or_reuse(place, params, progress)
+
+
+def stages_of(place: RunPlace, until: str | None, look: "Look | None") -> list[Stage]:
+    """The stages of a run in their order: those up to `until`, and those that a `look` needs first."""
+    stages = read_stages(place.worktree)
+    if until is not None:
+        stages = stages_up_to(stages, until)
+    return stages if look is None else look.in_order(stages)
 
 
 def publish_or_reuse(place: RunPlace, params: Params, progress: Progress) -> None:
@@ -233,10 +248,7 @@ def retrain(  # noqa: PLR0913  each is a parameter of the deployment
         text, problem = given_params(home, params_file, variant)
         place = workspace.open_place(home, run_id, text)
         progress = Progress(started_at=record.now(), trigger=trigger, until=until, variant=variant)
-        try:
-            attempt(place, progress, problem, release=release)
-        finally:
-            finish(place, progress)
+        carry_out(place, progress, problem, release=release)
     return Completed(name=progress.status.capitalize(), message=progress.reason)
 
 
@@ -248,20 +260,44 @@ def given_params(root: Path, params_file: str | None, variant: str | None) -> tu
         return None, error
 
 
-def attempt(place: RunPlace, progress: Progress, problem: ParamsInvalid | None, *, release: bool) -> None:
+def carry_out(
+    place: RunPlace,
+    progress: Progress,
+    problem: ParamsInvalid | None = None,
+    look: "Look | None" = None,
+    *,
+    release: bool,
+) -> None:
+    """Run the line in its worktree and leave a record, however it ends; a crash raises after that.
+
+    `problem` is what is wrong with the parameters that the run was given; `look` decides whether a scheduled one trains.
+    """
+    try:
+        attempt(place, progress, problem, look, release=release)
+    finally:
+        finish(place, progress)
+
+
+def attempt(
+    place: RunPlace, progress: Progress, problem: ParamsInvalid | None, look: "Look | None", *, release: bool
+) -> None:
     """Run the line, unless there is a `problem`, and turn every way to end into a status and a reason."""
     try:
         commit_record(place, progress)  # first of all: a run that is killed from here on is on record
         params = params_of(place, problem)
+        check_stage_names(place.worktree, params, paths.PARAMS)
         champion, _ = registry.champion(place.root, params.release.name, params.release.stage)
         registry.write_champion(place.worktree, champion)
         write_samples(place, champion)
         checkout(place.worktree)
-        run_line(place, params, progress, release=release)
+        if look is None or look.finds_sources(place, progress):
+            run_line(place, params, progress, look, release=release)
     except StageStopped as stopped:
         progress.status, progress.reason = status_of(stopped.run.exit_code), str(stopped)
         if progress.status != "refused":
             raise
+        if look is not None and progress.decision is None:
+            look.note_refused_data(progress)
     except Exception as error:
         progress.status = status_of(error.exit_code if isinstance(error, TunegateError) else None)
         progress.reason = f"{type(error).__name__}: {error}" if progress.status == "crashed" else str(error)
@@ -367,8 +403,10 @@ def show_artifacts(place: RunPlace, run_record: RunRecord) -> None:
 
 def recover(root: Path) -> None:
     """Clean up after runs that died: what they had committed stays on record as crashed, their worktrees go."""
+    last = workspace.read_current(root)
     for worktree in workspace.leftovers(root):
-        record.settle_dead_run(root, worktree)
+        record.settle_dead_run(root, worktree.name, last)
         get_run_logger().warning("run %s died; its record says crashed, its worktree is removed", worktree.name)
         display.current().note(f"run {worktree.name} died before it finished; it stays on record as crashed")
         workspace.remove_worktree(root, worktree)
+    (root / workspace.CURRENT).unlink(missing_ok=True)

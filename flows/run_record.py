@@ -9,9 +9,10 @@ from tasks.files import parse_json
 from tasks.records import Pace, Parity, Record, Serving
 from tasks.verdict_records import Verdict
 
-RunStatus = Literal["passed", "reached", "refused", "inconclusive", "invalid", "crashed", "cancelled"]
+RunStatus = Literal["passed", "reached", "refused", "inconclusive", "skipped", "invalid", "crashed", "cancelled"]
 """`reached` is a run that was asked to go to a stage and no further: nothing was judged as a whole or released.
 
+`skipped` is a scheduled run that declined to train; its `decision` says why.
 `inconclusive` is a run whose gate proved neither that the candidate is good nor that it is not: no pass, exit code 4.
 `invalid` is a run that was given what is wrong or not there, a source say, or the network: the user's to mend, exit
 code 2. `crashed` is a bug, or a run that was killed.
@@ -20,6 +21,19 @@ StageOutcome = Literal["executed", "restored", "unchanged", "refused", "failed",
 ENDED: frozenset[StageOutcome] = frozenset({"executed", "restored", "unchanged", "refused"})
 """Outcomes of a stage that came to its end, so that its outputs are this run's."""
 Model = Literal["base", "candidate", "champion"]
+Cause = Literal[
+    "first_run",
+    "new_rows",
+    "cannot_compare",
+    "nothing_new",
+    "too_few_new_rows",
+    "runs_used",
+    "hours_used",
+    "busy",
+    "data_refused",
+    "data_not_there",
+]
+"""Why a scheduled run trains, one of the first three, or skips."""
 UtcTime = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?(Z|\+00:00)$")]
 
 
@@ -70,11 +84,28 @@ class ReleaseRecord(Record):
     files: dict[str, str] = Field(default_factory=dict)
 
 
+class Decision(Record):
+    """Whether a scheduled run trains, and why.
+
+    Rows are counted against `compared_with`, the last run with a verdict: `new_rows` are usable ones that it did not
+    have, `gone_rows` those that only it had; None where nothing was compared. `notes` say what was delayed, a remote
+    that did not answer say.
+    """
+
+    action: Literal["train", "skip"]
+    cause: Cause
+    why: str
+    compared_with: str | None = None
+    new_rows: int | None = Field(default=None, ge=0)
+    gone_rows: int | None = Field(default=None, ge=0)
+    notes: tuple[str, ...] = ()
+
+
 class RunRecord(Record):
     """Everything that is known about one run, the refused and the crashed ones included.
 
-    `until` is the stage that the run was asked to stop after, None for the whole line. `variant` is whose overlay lay
-    over the parameters, None for none.
+    `until` is the stage that the run was asked to stop after, None for the whole line; `variant` is whose overlay lay
+    over the parameters, None for none; `decision` is that of a scheduled run.
     `base_commit` is the commit that the user was on; `snapshot_commit` is what ran, with `changed_files` when the
     workspace was `dirty`. Times are ISO 8601 in UTC. `packages` maps distributions to versions.
     """
@@ -106,6 +137,7 @@ class RunRecord(Record):
     prefect: dict[str, str]
     until: str | None = None
     variant: str | None = None
+    decision: Decision | None = None
 
     def stage(self, name: str) -> StageRecord | None:
         """The stage of that name, or None."""

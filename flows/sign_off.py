@@ -1,10 +1,11 @@
-"""A person signs off what a run made: exactly the bytes of its merged model, in a file beside the run's record in git.
+"""A person signs off what a run made, or rejects it: the bytes of its merged model, in a file beside its record in git.
 
 Who somebody is, is what git says of them. Nobody is kept from setting another name: the file shows who said that they
 agreed, and a server that protects the branches `run/*`, with signed commits, makes it proof. docs/release.md says more.
 """
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -21,10 +22,14 @@ from tasks.records import Record
 
 SIGN_OFFS = "sign_offs.json"
 RECORD = "record.json"
+UNKNOWN = (
+    "git does not know who you are, so that nobody can tell you from who started the run; set "
+    "`git config user.name` and `git config user.email`"
+)
 
 
 class SignOff(Record):
-    """One person's approval; `recorded_by` is whom git named when it was given, `NAME <EMAIL>`."""
+    """One person's approval or rejection; `recorded_by` is whom git named when it was given, `NAME <EMAIL>`."""
 
     approval: Approval
     why: str = Field(min_length=1)
@@ -57,20 +62,42 @@ def approve(root: Path, run: RunRecord, by: str | None, why: str, *, is_required
     name = by or person
     if is_required:
         _refuse_same_person(starter(root, run.run_id, revision), run.run_id, person, name)
-    known = read_sign_offs(root, revision, run.run_id)
-    for entry in known:
+    for entry in standing(read_sign_offs(root, revision, run.run_id)):
         if (entry.approval.digest, entry.approval.approved_by, entry.recorded_by) == (digest, name, person):
             return entry
+    return _sign(root, run, (digest, name, person), "approved", why)
+
+
+def reject(root: Path, run: RunRecord, by: str | None, why: str) -> SignOff:
+    """Reject the merged model of `run`; approvals from before count no longer. Whoever started the run may do it too.
+
+    Raises:
+        NotApproved: the run did not pass, so that there is nothing to reject, or git does not know who rejects.
+    """
+    person = who(root)
+    if _is_nobody(person):
+        raise NotApproved(f"{UNKNOWN}, and reject again")
+    return _sign(root, run, (released_digest(run), by or person, person), "refused", why)
+
+
+def _sign(
+    root: Path, run: RunRecord, what_and_who: tuple[str, str, str], decision: Literal["approved", "refused"], why: str
+) -> SignOff:
+    """Add an entry to what was signed off about a run: the digest, who decides, and whom git names."""
+    digest, name, person = what_and_who
+    revision = f"{RUN_BRANCHES}{run.run_id}"
+    known = read_sign_offs(root, revision, run.run_id)
     looked_at = {RECORD: RECORD, "verdict": "verdict.json", "merged_model": "merged_approval.json"}
     evidence = {
         what: digest_text(text)
         for what, file in looked_at.items()
         if (text := show_file(root, revision, _path(run.run_id, file))) is not None
     }
-    approval = Approval(subject="merged_model", digest=digest, evidence=evidence, approved_by=name, decision="approved")
+    approval = Approval(subject="merged_model", digest=digest, evidence=evidence, approved_by=name, decision=decision)
     made = SignOff(approval=approval, why=why, at=run_records.now(), recorded_by=person)
     text = dump_json(SignOffs(entries=(*known, made)))
-    message = f"Approve run {run.run_id}\n\n{why}\n\nBy: {name}\nDigest: {digest}\nRun: {run.run_id}\n"
+    verb = "Approve" if decision == "approved" else "Reject"
+    message = f"{verb} run {run.run_id}\n\n{why}\n\nBy: {name}\nDigest: {digest}\nRun: {run.run_id}\n"
     add_files(root, f"{RUN_BRANCHES}{run.run_id}", {_path(run.run_id, SIGN_OFFS): text}, message)
     return made
 
@@ -110,7 +137,7 @@ def check_sign_off(root: Path, run: RunRecord, revision: str) -> SignOff:
     wanted = ("merged_model", digest, "approved")
     entries = [
         entry
-        for entry in read_sign_offs(root, revision, run.run_id)
+        for entry in standing(read_sign_offs(root, revision, run.run_id))
         if (entry.approval.subject, entry.approval.digest, entry.approval.decision) == wanted
         and not _is_nobody(entry.recorded_by)
     ]
@@ -122,6 +149,34 @@ def check_sign_off(root: Path, run: RunRecord, revision: str) -> SignOff:
         f"run {run.run_id}: release.require_approval asks that another person than {started_by} approves "
         f"{digest[:12]}, and {found}; that person gives `tunegate approve {run.run_id}`"
     )
+
+
+def check_not_rejected(root: Path, run: RunRecord, revision: str) -> None:
+    """Refuse what a person rejected, until somebody takes that back: who rejected it, or another than the starter.
+
+    Raises:
+        NotApproved: it is rejected; the message says by whom and why.
+    """
+    entries = read_sign_offs(root, revision, run.run_id)
+    rejected = [entry for entry in entries if entry.approval.decision == "refused"]
+    if not rejected:
+        return
+    last, started_by = rejected[-1], starter(root, run.run_id, revision)
+    for entry in standing(entries):
+        is_known = not _is_nobody(entry.recorded_by) and entry.approval.digest == last.approval.digest
+        is_own = _is_same(entry.recorded_by, last.recorded_by)
+        if is_known and (is_own or not _is_same(entry.recorded_by, started_by)):
+            return
+    raise NotApproved(
+        f"run {run.run_id} was rejected by {last.approval.approved_by} at {last.at}: {last.why}\n"
+        f"only that person, or another one than {started_by}, can take it back: `tunegate approve {run.run_id}`"
+    )
+
+
+def standing(entries: tuple[SignOff, ...]) -> tuple[SignOff, ...]:
+    """The approvals that count: those since the last rejection."""
+    places = [place for place, entry in enumerate(entries) if entry.approval.decision == "refused"]
+    return entries[places[-1] + 1 :] if places else entries
 
 
 def read_sign_offs(root: Path, revision: str, run_id: str) -> tuple[SignOff, ...]:
@@ -155,10 +210,7 @@ def is_required(run: RunRecord, *, now: bool) -> bool:
 
 def _refuse_same_person(started_by: str, run_id: str, person: str, name: str) -> None:
     if _is_nobody(person):
-        raise NotApproved(
-            "git does not know who you are, so that nobody can tell you from who started the run; set "
-            "`git config user.name` and `git config user.email`, and approve again"
-        )
+        raise NotApproved(f"{UNKNOWN}, and approve again")
     if _is_same(person, started_by) or _is_same(name, started_by):
         raise NotApproved(
             f"{started_by} started run {run_id}, and release.require_approval asks for another person; have somebody "

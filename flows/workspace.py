@@ -16,9 +16,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pydantic import BaseModel, ConfigDict
+
 from flows.git import common_folder, git, identity, with_file
-from tasks.errors import WorkspaceBusy
-from tasks.files import write_text
+from tasks.errors import FileInvalid, WorkspaceBusy
+from tasks.files import read_json, write_text
 from tasks.paths import PARAMS, STATE, STATE_VARIABLE
 
 WORKTREES = STATE / "worktrees"
@@ -27,6 +29,17 @@ CURRENT = STATE / "current.json"
 DOCS_LINK = "data_docs/index.html"
 """Data Docs are kept beside the report where the user finds it; the committed page only links to them."""
 RUN_BRANCHES = "run/"
+
+
+class Current(BaseModel):
+    """Where the run in progress is, or was when its process died; `since` is when its stage began."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run_id: str
+    stage: str
+    pid: int
+    since: str
 
 
 @dataclass(frozen=True)
@@ -108,15 +121,21 @@ def lock_holder(root: Path) -> str | None:
     return None
 
 
-def snapshot(root: Path, run_id: str, params: str | None = None) -> tuple[str, tuple[str, ...]]:
-    """The commit that a run starts from, and the tracked files that differ from HEAD.
+def snapshot(
+    root: Path, run_id: str, params: str | None = None, commit: str | None = None
+) -> tuple[str, tuple[str, ...]]:
+    """The commit that a run starts from, and the tracked files that differ from HEAD, or from `commit`.
 
     With uncommitted changes, or with a text for params.yaml in `params`, it is a new commit on top of HEAD that holds
-    them (`git stash create` makes its tree and leaves the index and the working tree alone); without, it is HEAD.
+    them (`git stash create` makes its tree and leaves the index and the working tree alone); without, it is HEAD. A
+    `commit` stands for HEAD and leaves out what the user has in the working tree.
     """
-    head, tree = git(root, "rev-parse", "HEAD"), git(root, "rev-parse", "HEAD^{tree}")
+    head = commit or git(root, "rev-parse", "HEAD")
+    tree = git(root, "rev-parse", f"{head}^{{tree}}")
     wanted = tree
-    if git(root, "status", "--porcelain", "--untracked-files=no"):  # `stash create` fails on files merely touched
+    if commit is None and git(
+        root, "status", "--porcelain", "--untracked-files=no"
+    ):  # `stash create` fails on files merely touched
         stash = git(root, "stash", "create", f"tunegate {run_id}")
         wanted = git(root, "rev-parse", f"{stash}^{{tree}}")
     if params is not None:
@@ -128,11 +147,15 @@ def snapshot(root: Path, run_id: str, params: str | None = None) -> tuple[str, t
     return git(root, *identity(root), "commit-tree", wanted, "-p", head, "-m", message), changed
 
 
-def open_place(root: Path, run_id: str, params: str | None = None) -> RunPlace:
-    """Make the worktree of a new run on its branch, sharing the DVC cache of `root`; `params` replaces params.yaml."""
-    start, changed = snapshot(root, run_id, params)
+def open_place(root: Path, run_id: str, params: str | None = None, commit: str | None = None) -> RunPlace:
+    """Make the worktree of a new run on its branch, sharing the DVC cache of `root`.
+
+    `params` replaces params.yaml; a `commit` stands for what the user has in the working tree.
+    """
+    base = commit or git(root, "rev-parse", "HEAD")
+    start, changed = snapshot(root, run_id, params, commit)
     worktree = root / WORKTREES / run_id
-    place = RunPlace(root, worktree, run_id, git(root, "rev-parse", "HEAD"), start, changed)
+    place = RunPlace(root, worktree, run_id, base, start, changed)
     git(root, "worktree", "add", "--quiet", "-b", place.branch, str(worktree), start)
     share_cache(root, worktree)
     return place
@@ -220,3 +243,11 @@ def note_current(root: Path, run_id: str, stage: str) -> None:
     """Tell `tunegate status` where the run in progress is."""
     note = {"run_id": run_id, "stage": stage, "pid": os.getpid(), "since": datetime.now(UTC).isoformat("T", "seconds")}
     write_text(root / CURRENT, json.dumps(note) + "\n")
+
+
+def read_current(root: Path) -> Current | None:
+    """Where the run in progress is, or the last one that died was; None where there is no such note."""
+    try:
+        return read_json(root / CURRENT, Current)
+    except FileInvalid:
+        return None

@@ -155,12 +155,46 @@ class ReleaseParams(Section):
         return self
 
 
+class StageLimits(Section):
+    """How long a stage may take, and how often it is tried again where that may help; the delay doubles each time."""
+
+    timeout_seconds: Seconds
+    retries: int = Field(ge=0, le=10)
+    retry_delay_seconds: Seconds
+
+
 class RunParams(Section):
-    """How the flow drives the stages; these values never reach a stage."""
+    """How the flow drives the stages; these values never reach a stage. `by_stage` has other values for some."""
 
     stage_timeout_seconds: Seconds
     stage_retries: int = Field(ge=0, le=10)
     retry_delay_seconds: Seconds
+    by_stage: dict[str, StageLimits]
+
+    def limits(self, stage: str) -> StageLimits:
+        """The values for one stage."""
+        common = StageLimits(
+            timeout_seconds=self.stage_timeout_seconds,
+            retries=self.stage_retries,
+            retry_delay_seconds=self.retry_delay_seconds,
+        )
+        return self.by_stage.get(stage, common)
+
+
+class RetrainParams(Section):
+    """What a scheduled run asks before it trains, and whom it tells; no stage reads it.
+
+    `min_new_rows` counts usable rows that the last run with a verdict did not have. Months are those of UTC. `notify`
+    names Prefect blocks, `TYPE/NAME`: addresses are secrets and stay with Prefect.
+    """
+
+    fetch: bool
+    min_new_rows: int = Field(ge=1)
+    max_runs_per_month: int | None = Field(ge=1)
+    max_hours_per_month: float | None = Field(gt=0)
+    on_busy: Literal["queue", "cancel", "skip"]
+    max_wait_seconds: Seconds
+    notify: list[Annotated[str, Field(pattern=r"^[a-z0-9-]+/[a-z0-9-]+$")]]
 
 
 class Params(Section):
@@ -184,6 +218,7 @@ class Params(Section):
     merge: MergeParams
     release: ReleaseParams
     run: RunParams
+    retrain: RetrainParams
 
     @model_validator(mode="after")
     def _consistent(self) -> "Params":

@@ -154,7 +154,7 @@ def test_before_the_first_run_there_is_none_to_resolve(short_line: Path) -> None
 def test_a_dead_run_that_published_without_a_tag_released_nothing(short_line: Path) -> None:
     place = workspace.open_place(short_line, RUN)
     run_records.commit_record(place, passed_record().model_copy(update={"run_id": RUN}))
-    settle_dead_run(short_line, place.worktree)
+    settle_dead_run(short_line, RUN, None)
     record = read_run(short_line, RUN)
     assert (record.status, record.release) == ("crashed", None)
     assert record.reason == "published, but the run died before it was registered"
@@ -166,6 +166,6 @@ def test_a_dead_run_whose_release_is_tagged_stays_as_it_is(short_line: Path) -> 
     commit = run_records.commit_record(place, record)
     assert record.release is not None
     registry.register(short_line, record.release, commit)
-    settle_dead_run(short_line, place.worktree)
+    settle_dead_run(short_line, RUN, None)
     assert read_run(short_line, RUN) == record
     assert json.loads(show_file(short_line, commit, f"runs/{RUN}/record.json") or "")["status"] == "passed"

@@ -200,3 +200,74 @@ def test_a_file_is_added_without_touching_the_others(short_line: Path) -> None:
     added = set(git(short_line, "ls-tree", "-r", branch).splitlines()) - set(before)
     assert [line.split("\t")[1] for line in added] == ["runs/new/a.json"]
     assert git(short_line, "show", f"{branch}:runs/new/a.json") == '{"\\u00e4": 1}'
+
+
+def test_a_rejected_run_is_not_released_and_the_rejection_says_who_and_why(by_ada: Path, tunegate: Tunegate) -> None:
+    tunegate("approve", RUNS[0])
+    code, said = tunegate("reject", RUNS[0][:8], "--why", "wrong queue for refunds")
+    made = entries(by_ada)[-1]
+    assert (code, made.approval.decision, made.why) == (0, "refused", "wrong queue for refunds")
+    assert f"rejected: {made.approval.digest} of run {RUNS[0]}\n" in said
+    code, said = tunegate("promote", RUNS[0])
+    assert code == 3
+    assert f"run {RUNS[0]} was rejected by Ben <ben@example.org>" in said
+    assert "wrong queue for refunds" in said
+    assert git(by_ada, "tag", "--list") == ""
+
+
+def test_an_approval_from_before_a_rejection_counts_no_longer(by_ada: Path) -> None:
+    record, revision = read_run(by_ada, RUNS[0]), f"run/{RUNS[0]}"
+    sign_off.approve(by_ada, record, None, "fine", is_required=True)
+    act_as(by_ada, ADA)
+    sign_off.reject(by_ada, record, None, "I was wrong")
+    with pytest.raises(NotApproved, match="nobody has"):
+        sign_off.check_sign_off(by_ada, record, revision)
+    act_as(by_ada, BEN)
+    sign_off.approve(by_ada, record, None, "looked again", is_required=True)
+    sign_off.check_not_rejected(by_ada, record, revision)
+    assert sign_off.check_sign_off(by_ada, record, revision).why == "looked again"
+    assert [entry.approval.decision for entry in entries(by_ada)] == ["approved", "refused", "approved"]
+
+
+@pytest.mark.parametrize(("person", "is_lifted"), [(ADA, False), (BEN, True), (("Cid", "cid@example.org"), True)])
+def test_who_started_the_run_cannot_take_back_the_rejection_of_another(
+    by_ada: Path, person: tuple[str, str], *, is_lifted: bool
+) -> None:
+    record, revision = read_run(by_ada, RUNS[0]), f"run/{RUNS[0]}"
+    sign_off.reject(by_ada, record, None, "no")
+    act_as(by_ada, person)
+    sign_off.approve(by_ada, record, None, "yes", is_required=False)
+    if is_lifted:
+        sign_off.check_not_rejected(by_ada, record, revision)
+    else:
+        with pytest.raises(NotApproved, match="only that person, or another one than Ada"):
+            sign_off.check_not_rejected(by_ada, record, revision)
+
+
+def test_who_started_a_run_can_reject_it_and_take_that_back(by_ada: Path) -> None:
+    record = read_run(by_ada, RUNS[0])
+    act_as(by_ada, ADA)
+    sign_off.reject(by_ada, record, None, "not yet")
+    sign_off.approve(by_ada, record, None, "now", is_required=False)
+    sign_off.check_not_rejected(by_ada, record, f"run/{RUNS[0]}")
+
+
+def test_a_release_that_was_rejected_is_not_promoted_and_the_stage_it_holds_is_named(
+    released: Path, tunegate: Tunegate
+) -> None:
+    act_as(released, BEN)
+    tunegate("promote", "v0.0.2")
+    code, said = tunegate("reject", RUNS[1], "--why", "complaints")
+    assert (code, "support-router@v0.0.2 holds production: tunegate rollback --stage production" in said) == (0, True)
+    tunegate("rollback", "v0.0.1")
+    code, said = tunegate("promote", "v0.0.2")
+    assert (code, "was rejected by Ben" in said) == (3, True)
+
+
+def test_nobody_in_particular_cannot_reject_and_a_refused_run_needs_no_rejection(
+    by_ada: Path, tunegate: Tunegate
+) -> None:
+    act_as(by_ada, NOBODY)
+    code, said = tunegate("reject", RUNS[0], "--why", "no")
+    assert (code, "git does not know who you are" in said) == (3, True)
+    assert entries(by_ada) == ()
