@@ -19,13 +19,14 @@ from flows.plan_view import print_plan
 from flows.preflight import check_input, check_machine
 from flows.record import read_run, read_runs, resolve_run, run_folder
 from flows.release_section import asks_for_approval, release_params
+from flows.run_branches import run_revision
 from flows.run_record import RunRecord
 from flows.sign_off import is_required
 from flows.stopping import stoppable
-from flows.wording import first_line, headline, result_line, suggested_command
+from flows.wording import headline, result_line, suggested_command
 from tasks.clean_scores import clean_line
 from tasks.errors import EXIT_INCONCLUSIVE, EXIT_REFUSED, ParamsInvalid, RunNotFound, WorkspaceBusy
-from tasks.files import dump_json, write_text
+from tasks.files import write_text
 from tasks.params import Params
 from tasks.paths import PARAMS
 from tasks.verdict_records import Verdict
@@ -265,7 +266,7 @@ def report_command(start: Path, wanted: str | None, output: Path | None) -> None
     """Take a run's report out of its commit; open it when a person is watching."""
     root = repository_root(start)
     run_id = ended_run(root, wanted)
-    text = show_file(root, f"{workspace.RUN_BRANCHES}{run_id}", (run_folder(run_id) / "report.html").as_posix())
+    text = show_file(root, run_revision(root, run_id), (run_folder(run_id) / "report.html").as_posix())
     if text is None:
         raise RunNotFound(
             f"run {run_id} has no report: it ended before its first stage; `tunegate audit show {run_id}` says why"
@@ -278,88 +279,7 @@ def report_command(start: Path, wanted: str | None, output: Path | None) -> None
         webbrowser.open(path.resolve().as_uri())
 
 
-def audit_list_command(start: Path) -> None:
-    """A line for each run."""
-    root = repository_root(start)
-    runs, running = read_runs(root), running_id(root)
-    if not runs:
-        Console().print("no run is on record yet; `tunegate run` makes one")
-        return
-    table = Table()
-    for name in ("run", "status", "commit", "scores", "release", "reason"):
-        table.add_column(name, overflow="fold", no_wrap=name != "reason")
-    for record in runs:
-        release = record.release.tag if record.release else ""
-        commit = record.base_commit[:7] + ("+" if record.dirty else "")
-        is_running = record.run_id == running
-        status = Text("running") if is_running else Text(record.status, style=STYLES[record.status])
-        reason = Text("" if is_running or record.status == "passed" else headline(record.reason))
-        table.add_row(record.run_id, status, commit, _candidate_scores(record), release, reason)
-    wide_console().print(table)
-
-
 def wide_console() -> Console:
     """A console as wide as the terminal, and wide enough for a table where there is none."""
     console = Console()
     return console if console.is_terminal else Console(width=PIPE_COLUMNS)
-
-
-def _candidate_scores(record: RunRecord) -> str:
-    judged = {(result.benchmark, result.metric) for result in record.verdict.results} if record.verdict else set()
-    lines = [line for line in record.scores if line.model == "candidate" and (line.benchmark, line.metric) in judged]
-    return "\n".join(f"{line.benchmark} {line.value:.3f}" for line in lines)
-
-
-def audit_show_command(start: Path, wanted: str | None, *, as_json: bool) -> None:
-    """One run's record, for people or as JSON."""
-    root = repository_root(start)
-    record = read_run(root, ended_run(root, wanted))
-    if as_json:
-        print(dump_json(record), end="")
-        return
-    console = Console(soft_wrap=True)
-    print_end(record, root)
-    facts = {
-        "started": record.started_at,
-        "finished": record.finished_at,
-        "trigger": record.trigger,
-        "commit": record.base_commit + (f" with changes to {', '.join(record.changed_files)}" if record.dirty else ""),
-        "branch": record.branch,
-        "params": record.params_digest,
-        "dvc.lock": record.dvc_lock_digest,
-        "hardware": ", ".join(f"{key} {value}" for key, value in record.hardware.items()),
-        "packages": ", ".join(f"{key} {value}" for key, value in record.packages.items()),
-    }
-    for name, value in facts.items():
-        console.print(Text(f"{name + ':':<10}{value}"))
-    for title, table in (("scores", _score_table(record)), ("stages", _stage_table(record))):
-        if table.row_count:
-            console.print(Text(f"\n{title}", style="bold"))
-            wide_console().print(table)
-    for name, approval in record.approvals.items():
-        console.print(
-            Text(f"approval of {name}: {approval.decision} by {approval.approved_by}, digest {approval.digest}")
-        )
-
-
-def _score_table(record: RunRecord) -> Table:
-    table = Table(box=None)
-    for name in ("benchmark", "metric", "model", "value", "interval", "items"):
-        table.add_column(name)
-    for line in record.scores:
-        interval = f"{line.low:.3f} to {line.high:.3f}" if line.low is not None and line.high is not None else ""
-        table.add_row(line.benchmark, line.metric, line.model, f"{line.value:.3f}", interval, str(line.samples))
-    return table
-
-
-def _stage_table(record: RunRecord) -> Table:
-    table = Table(box=None)
-    for name in ("stage", "outcome", "seconds", "output", "digest"):
-        table.add_column(name, no_wrap=name == "digest", overflow="fold")
-    for stage in record.stages:
-        is_told = bool(stage.message) and record.reason.endswith(stage.message)  # above the table, whole
-        outputs = list(stage.output_digests.items()) or [(first_line(stage.message) if is_told else stage.message, "")]
-        for index, (path, digest) in enumerate(outputs):
-            first = (stage.name, stage.outcome, f"{stage.seconds:.1f}") if index == 0 else ("", "", "")
-            table.add_row(*first, path, digest[:16])
-    return table

@@ -1,6 +1,5 @@
 """The run record: gathered from a run's worktree, committed to its branch, read again by the audit."""
 
-import contextlib
 import importlib.metadata
 import os
 import platform
@@ -14,6 +13,8 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel
 
 from flows.git import git, show_file
+from flows.record_chain import ends_of_the_chain
+from flows.run_branches import RUNS, record_path, record_texts, run_branches, run_revision
 from flows.run_record import ENDED, ReleaseRecord, RunRecord, RunStatus, ScoreLine, StageRecord, parse_run_record
 from flows.workspace import RUN_BRANCHES, RunPlace, commit_all
 from tasks import paths
@@ -81,7 +82,7 @@ def now() -> str:
 
 def run_folder(run_id: str) -> Path:
     """Where a run's record and reports lie in its commit."""
-    return Path("runs") / run_id
+    return RUNS / run_id
 
 
 def gather(
@@ -128,6 +129,7 @@ def gather(
             "release": progress.release,
             "prefect": prefect,
             "until": progress.until,
+            "vouches_for": ends_of_the_chain(place.root, place.run_id),
         }
     )
 
@@ -238,13 +240,11 @@ def settle_dead_run(root: Path, worktree: Path) -> None:
 
 
 def read_runs(root: Path) -> list[RunRecord]:
-    """The records of all runs, the newest first; a run that began this moment has none yet."""
-    branches = git(root, "for-each-ref", "--format=%(refname:short)", f"refs/heads/{RUN_BRANCHES}").split()
-    records = []
-    for branch in branches:
-        with contextlib.suppress(RunNotFound):
-            records.append(read_run(root, branch.removeprefix(RUN_BRANCHES)))
-    return sorted(records, key=lambda record: record.run_id, reverse=True)
+    """The records of all runs, the newest first; a run that began this moment has none yet.
+
+    Runs that are known from a remote alone count: `flows.run_branches`.
+    """
+    return [parse_run_record(text, f"{RUN_BRANCHES}{run_id}") for run_id, text in record_texts(root).items()]
 
 
 def read_run(root: Path, run_id: str) -> RunRecord:
@@ -253,8 +253,8 @@ def read_run(root: Path, run_id: str) -> RunRecord:
     Raises:
         RunNotFound: there is no such run, or its branch has no record.
     """
-    path = (run_folder(run_id) / "record.json").as_posix()
-    text = show_file(root, f"{RUN_BRANCHES}{run_id}", path)
+    path = record_path(run_id)
+    text = show_file(root, run_revision(root, run_id), path)
     if text is None:
         raise RunNotFound(f"no run {run_id!r} on record; `tunegate audit list` shows the runs")
     return parse_run_record(text, f"{RUN_BRANCHES}{run_id}:{path}")
@@ -266,8 +266,7 @@ def resolve_run(root: Path, wanted: str | None, *, running: str | None = None) -
     Raises:
         RunNotFound: no run, or more than one, begins so.
     """
-    branches = git(root, "for-each-ref", "--format=%(refname:short)", f"refs/heads/{RUN_BRANCHES}").split()
-    ids = sorted(branch.removeprefix(RUN_BRANCHES) for branch in branches)
+    ids = list(run_branches(root))
     if wanted is None and ids:
         return next((run_id for run_id in reversed(ids) if run_id != running), ids[-1])
     found = [run_id for run_id in ids if wanted is not None and run_id.startswith(wanted)]

@@ -1,0 +1,192 @@
+"""What `tunegate audit list`, `show` and `diff` print."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from flows.commands import STYLES, ended_run, print_end, running_id, wide_console
+from flows.git import repository_root
+from flows.record import read_run, read_runs
+from flows.run_diff import RunDiff, ScoreDifference, diff_runs
+from flows.run_filter import RunFilter
+from flows.run_record import RunRecord, ScoreLine
+from flows.wording import first_line, headline, points, share
+from tasks.files import dump_json
+
+SHOWN_FILES = 20
+COLUMNS = ("run", "status", "commit", "scores", "release", "reason")
+
+
+def list_command(start: Path, wanted: RunFilter, *, as_json: bool) -> None:
+    """A line for each run that is asked for."""
+    root = repository_root(start)
+    runs, running = read_runs(root), running_id(root)
+    found = [record for record in runs if wanted.accepts(record)]
+    if as_json:
+        print(json.dumps([listed(record, running) for record in found], indent=2, ensure_ascii=False))
+    elif not runs:
+        Console().print("no run is on record yet; `tunegate run` makes one")
+    elif not found:
+        Console().print(f"none of the {len(runs):,} runs on record is like that")
+    else:
+        _print_runs(found, running)
+
+
+def listed(record: RunRecord, running: str | None) -> dict[str, object]:
+    """What a list says of a run, for machines."""
+    return {
+        "run_id": record.run_id,
+        "status": "running" if record.run_id == running else record.status,
+        "verdict": record.verdict.verdict if record.verdict else None,
+        "started_at": record.started_at,
+        "finished_at": record.finished_at,
+        "base_commit": record.base_commit,
+        "dirty": record.dirty,
+        "scores": [line.model_dump(mode="json") for line in record.scores],
+        "release": record.release.tag if record.release else None,
+        "reason": record.reason,
+    }
+
+
+def _print_runs(runs: Sequence[RunRecord], running: str | None) -> None:
+    table = Table()
+    for name in COLUMNS:
+        table.add_column(name, overflow="fold", no_wrap=name != "reason")
+    for record in runs:
+        release = record.release.tag if record.release else ""
+        commit = record.base_commit[:7] + ("+" if record.dirty else "")
+        is_running = record.run_id == running
+        status = Text("running") if is_running else Text(record.status, style=STYLES[record.status])
+        reason = Text("" if is_running or record.status == "passed" else headline(record.reason))
+        table.add_row(record.run_id, status, commit, _candidate_scores(record), release, reason)
+    wide_console().print(table)
+
+
+def _candidate_scores(record: RunRecord) -> str:
+    judged = {(result.benchmark, result.metric) for result in record.verdict.results} if record.verdict else set()
+    lines = [line for line in record.scores if line.model == "candidate" and (line.benchmark, line.metric) in judged]
+    return "\n".join(f"{line.benchmark} {line.value:.3f}" for line in lines)
+
+
+def show_command(start: Path, wanted: str | None, *, as_json: bool) -> None:
+    """One run's record, for people or as JSON."""
+    root = repository_root(start)
+    record = read_run(root, ended_run(root, wanted))
+    if as_json:
+        print(dump_json(record), end="")
+        return
+    console = Console(soft_wrap=True)
+    print_end(record, root)
+    facts = {
+        "started": record.started_at,
+        "finished": record.finished_at,
+        "trigger": record.trigger,
+        "commit": record.base_commit + (f" with changes to {', '.join(record.changed_files)}" if record.dirty else ""),
+        "branch": record.branch,
+        "params": record.params_digest,
+        "dvc.lock": record.dvc_lock_digest,
+        "hardware": ", ".join(f"{key} {value}" for key, value in record.hardware.items()),
+        "packages": ", ".join(f"{key} {value}" for key, value in record.packages.items()),
+    }
+    for name, value in facts.items():
+        console.print(Text(f"{name + ':':<10}{value}"))
+    for title, table in (("scores", _score_table(record)), ("stages", _stage_table(record))):
+        if table.row_count:
+            console.print(Text(f"\n{title}", style="bold"))
+            wide_console().print(table)
+    for name, approval in record.approvals.items():
+        console.print(
+            Text(f"approval of {name}: {approval.decision} by {approval.approved_by}, digest {approval.digest}")
+        )
+
+
+def _score_table(record: RunRecord) -> Table:
+    table = Table(box=None)
+    for name in ("benchmark", "metric", "model", "value", "interval", "items"):
+        table.add_column(name)
+    for line in record.scores:
+        interval = f"{line.low:.3f} to {line.high:.3f}" if line.low is not None and line.high is not None else ""
+        table.add_row(line.benchmark, line.metric, line.model, f"{line.value:.3f}", interval, str(line.samples))
+    return table
+
+
+def _stage_table(record: RunRecord) -> Table:
+    table = Table(box=None)
+    for name in ("stage", "outcome", "seconds", "output", "digest"):
+        table.add_column(name, no_wrap=name == "digest", overflow="fold")
+    for stage in record.stages:
+        is_told = bool(stage.message) and record.reason.endswith(stage.message)  # above the table, whole
+        outputs = list(stage.output_digests.items()) or [(first_line(stage.message) if is_told else stage.message, "")]
+        for index, (path, digest) in enumerate(outputs):
+            first = (stage.name, stage.outcome, f"{stage.seconds:.1f}") if index == 0 else ("", "", "")
+            table.add_row(*first, path, digest[:16])
+    return table
+
+
+def diff_command(start: Path, run_a: str, run_b: str, *, as_json: bool) -> None:
+    """Compare two runs."""
+    root = repository_root(start)
+    a, b = (read_run(root, ended_run(root, run)) for run in (run_a, run_b))
+    found = diff_runs(root, a, b)
+    if as_json:
+        print(dump_json(found), end="")
+    else:
+        print_diff(found)
+
+
+def print_diff(found: RunDiff) -> None:
+    """A table for each kind of facts that differs; of the others a line."""
+    console = Console(soft_wrap=True)
+    console.print(Text(f"A: run {found.a}\nB: run {found.b}", style="bold"))
+    for note in found.notes:
+        console.print(Text(f"note: {note}", style="yellow"))
+    for section in found.sections:
+        if not section.differences:
+            console.print(Text(f"\n{section.name}: all {len(section.same):,} are the same"))
+            continue
+        same = f"; {len(section.same):,} are the same" if section.same else ""
+        console.print(Text(f"\n{section.name}: {len(section.differences):,} differ{same}", style="bold"))
+        _print_rows((section.name, "A", "B"), [(row.name, _short(row.a), _short(row.b)) for row in section.differences])
+    if found.files:
+        console.print(Text(f"\nfiles of the repository that differ: {len(found.files):,}", style="bold"))
+        for name in found.files[:SHOWN_FILES]:
+            console.print(Text(f"  {name}"))
+        if len(found.files) > SHOWN_FILES:
+            console.print(f"  and {len(found.files) - SHOWN_FILES:,} more; `--json` has all")
+    if found.scores:
+        console.print(Text("\nscores", style="bold"))
+        heads = ("benchmark", "metric", "model", "A", "B", "B - A", "intervals")
+        _print_rows(heads, [_score_row(score) for score in found.scores])
+
+
+def _score_row(score: ScoreDifference) -> tuple[str, ...]:
+    meet = {None: "", True: "overlap", False: "apart"}[score.intervals_meet]
+    change = "" if score.change is None else "same" if score.change == 0 else points(score.change)
+    return (score.benchmark, score.metric, score.model, _scored(score.a), _scored(score.b), change, meet)
+
+
+def _scored(line: ScoreLine | None) -> str:
+    if line is None:
+        return "–"
+    interval = f" ({share(line.low)} to {share(line.high)})" if line.low is not None and line.high is not None else ""
+    return f"{share(line.value)}{interval}"
+
+
+def _short(text: str | None) -> str:
+    """A value for a table: of a digest the beginning."""
+    if text is None:
+        return "–"
+    return text[:12] if len(text) in {40, 64} and not text.strip("0123456789abcdef") else text
+
+
+def _print_rows(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    table = Table(box=None)
+    for head in heads:
+        table.add_column(head, overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    wide_console().print(table)
