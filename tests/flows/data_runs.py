@@ -25,6 +25,7 @@ def put_data_run(root: Path, run_id: str, write: Callable[[Path], None], **chang
     (place.worktree / "dvc.yaml").write_text(json.dumps({"stages": stages}), encoding="utf-8")
     (place.worktree / "dvc.lock").unlink(missing_ok=True)
     run(place.worktree, sys.executable, "-m", "dvc", "commit", "--force", "--quiet")
+    workspace.commit_all(place, "The line of this run", ["dvc.yaml"])
     record, outs = passed_record(), {name: (f"data/{name}",) for name in DATA}
     told: Mapping[str, object] = {
         "run_id": run_id,

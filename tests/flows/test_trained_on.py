@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from flows import workspace
 from flows.git import git
 from flows.record import read_run
 from flows.registry import register
@@ -20,7 +21,7 @@ from tasks import paths
 from tests.flows.data_runs import object_of, put_data_run
 from tests.flows.fake_run import passed_record
 from tests.flows.test_data_commands import BROKEN, LEDGERS, LONG, OTHER, SHORT, entry, write_data
-from tests.flows.tiny_repo import run
+from tests.flows.tiny_repo import commit, run
 
 Tunegate = Callable[..., tuple[int, str]]
 FIRST, SECOND, THIRD = "20261120-081502-0001", "20261121-081502-0002", "20261122-081502-0003"
@@ -64,7 +65,7 @@ def at_home(tmp_path: Path, three_runs: Path, plain_git: None, monkeypatch: pyte
 
 def ask(tunegate: Tunegate, *words: str, code: int = 0) -> dict[str, Any]:
     found, said = tunegate("audit", "trained-on", *words, "--json")
-    assert found == code
+    assert found == code, said
     return dict(json.loads(said))
 
 
@@ -107,9 +108,9 @@ def test_the_beginning_of_an_id_names_the_row_and_words_find_it_too(at_home: Pat
 
 
 def test_words_that_look_like_an_id_are_searched_when_no_row_has_it(at_home: Path, tunegate: Tunegate) -> None:
-    found = ask(tunegate, "ad")
-    assert found["rows"] == []  # neither an id nor a word of the text
-    assert ask(tunegate, "a", "--text")["rows"] == [LONG, SHORT, BROKEN]
+    assert ask(tunegate, "dd")["rows"] == [BROKEN]
+    assert ask(tunegate, "dd", "--text")["rows"] == []
+    assert ask(tunegate, "ed")["rows"] == [LONG, SHORT]
 
 
 def test_nobody_saw_a_row_that_no_run_has(at_home: Path, tunegate: Tunegate) -> None:
@@ -168,25 +169,21 @@ def test_a_fresh_clone_asks_its_remotes_and_fetches_what_dvc_has(
     at_home: Path, tmp_path: Path, tunegate: Tunegate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, clone = tmp_path / "store", tmp_path / "clone"
-    run(at_home, "dvc", "remote", "add", "--default", "store", str(store))
-    run(
-        at_home,
-        "git",
-        "-c",
-        "user.name=T",
-        "-c",
-        "user.email=t@localhost",
-        "commit",
-        "--quiet",
-        "--all",
-        "-m",
-        "remote",
-    )
+    run(at_home, "dvc", "remote", "add", "--default", "store", "../store")
+    commit(at_home, "a remote")
     put_data_run(at_home, FOURTH, write_data)
-    run(at_home, "dvc", "push", "--quiet", "--all-branches")
+    for run_id in (FIRST, FOURTH):
+        with workspace.at_commit(at_home, f"run/{run_id}") as worktree:
+            run(worktree, "dvc", "push", "--quiet")
     run(tmp_path, "git", "clone", "--quiet", str(at_home), str(clone))
     monkeypatch.chdir(clone)
     assert run_revision(clone, FIRST) == f"refs/remotes/origin/run/{FIRST}"
     assert len(ask(tunegate, LONG, code=4)["unread"]) == 4
     found = ask(tunegate, LONG, "--fetch", code=4)
-    assert FOURTH in [seen["run_id"] for seen in found["sightings"]]
+    assert [seen["run_id"] for seen in found["sightings"]] == [FOURTH, SECOND, FIRST]  # the second has the first's data
+    assert [unread["run_id"] for unread in found["unread"]] == [THIRD]
+    shutil.rmtree(store)
+    shutil.rmtree(cache_folder(clone))
+    shutil.rmtree(clone / INDEX)
+    found = ask(tunegate, LONG, "--fetch", code=4)
+    assert len(found["unread"]) == 4
