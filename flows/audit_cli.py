@@ -42,7 +42,7 @@ def audit_list(  # noqa: PLR0913  typer's signature
     [bold]tunegate audit list --status passed --since 2026-11-01 --until 2026-11-30[/bold]
     Exit codes: 0, also where no run is like that; 2 the input is wrong.
     """
-    from flows.audit_commands import list_command  # noqa: PLC0415
+    from flows.audit_list import list_command  # noqa: PLC0415
     from flows.run_filter import run_filter  # noqa: PLC0415
 
     wanted = run_filter(status or (), verdict, since, until, data, base)

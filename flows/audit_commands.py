@@ -1,6 +1,5 @@
-"""What `tunegate audit list`, `show` and `diff` print."""
+"""What `tunegate audit show` and `diff` print."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,68 +7,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flows.commands import STYLES, ended_run, print_end, running_id, wide_console
+from flows.commands import ended_run, print_end
 from flows.git import repository_root
-from flows.record import read_run, read_runs
+from flows.record import read_run
 from flows.run_diff import RunDiff, ScoreDifference, diff_runs
-from flows.run_filter import RunFilter
 from flows.run_record import RunRecord, ScoreLine
-from flows.wording import first_line, headline, points, share
+from flows.tables import wide_console
+from flows.wording import first_line, points, share
 from tasks.files import dump_json
 
 SHOWN_FILES = 20
-COLUMNS = ("run", "status", "commit", "scores", "release", "reason")
-
-
-def list_command(start: Path, wanted: RunFilter, *, as_json: bool) -> None:
-    """A line for each run that is asked for."""
-    root = repository_root(start)
-    runs, running = read_runs(root), running_id(root)
-    found = [record for record in runs if wanted.accepts(record)]
-    if as_json:
-        print(json.dumps([listed(record, running) for record in found], indent=2, ensure_ascii=False))
-    elif not runs:
-        Console().print("no run is on record yet; `tunegate run` makes one")
-    elif not found:
-        Console().print(f"none of the {len(runs):,} runs on record is like that")
-    else:
-        _print_runs(found, running)
-
-
-def listed(record: RunRecord, running: str | None) -> dict[str, object]:
-    """What a list says of a run, for machines."""
-    return {
-        "run_id": record.run_id,
-        "status": "running" if record.run_id == running else record.status,
-        "verdict": record.verdict.verdict if record.verdict else None,
-        "started_at": record.started_at,
-        "finished_at": record.finished_at,
-        "base_commit": record.base_commit,
-        "dirty": record.dirty,
-        "scores": [line.model_dump(mode="json") for line in record.scores],
-        "release": record.release.tag if record.release else None,
-        "reason": record.reason,
-    }
-
-
-def _print_runs(runs: Sequence[RunRecord], running: str | None) -> None:
-    table = Table()
-    for name in COLUMNS:
-        table.add_column(name, overflow="fold", no_wrap=name != "reason")
-    for record in runs:
-        release = record.release.tag if record.release else ""
-        commit = record.base_commit[:7] + ("+" if record.dirty else "")
-        is_running = record.run_id == running
-        status = Text("running") if is_running else Text(record.status, style=STYLES[record.status])
-        reason = Text("" if is_running or record.status == "passed" else headline(record.reason))
-        table.add_row(record.run_id, status, commit, _candidate_scores(record), release, reason)
-    wide_console().print(table)
-
-
-def _candidate_scores(record: RunRecord) -> str:
-    judged = {(result.benchmark, result.metric) for result in record.verdict.results} if record.verdict else set()
-    lines = [line for line in record.scores if line.model == "candidate" and (line.benchmark, line.metric) in judged]
-    return "\n".join(f"{line.benchmark} {line.value:.3f}" for line in lines)
 
 
 def show_command(start: Path, wanted: str | None, *, as_json: bool) -> None:

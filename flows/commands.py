@@ -12,14 +12,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flows import display, registry, workspace
+from flows import display, registry, tables, workspace
 from flows.git import repository_root, show_file
 from flows.plan import make_plan, margin_warnings, memory_warning
 from flows.plan_view import print_plan
 from flows.preflight import check_input, check_machine
-from flows.record import read_run, read_runs, resolve_run, run_folder
+from flows.record import read_run, resolve_run, run_folder
 from flows.release_section import asks_for_approval, release_params
-from flows.run_branches import run_revision
+from flows.run_branches import read_runs, run_revision
 from flows.run_record import RunRecord
 from flows.sign_off import is_required
 from flows.stopping import stoppable
@@ -32,16 +32,6 @@ from tasks.paths import PARAMS
 from tasks.verdict_records import Verdict
 from tasks.verdict_text import finding_lines
 
-PIPE_COLUMNS = 160
-STYLES = {
-    "passed": "green",
-    "reached": "cyan",
-    "refused": "yellow",
-    "inconclusive": "yellow",
-    "invalid": "red",
-    "crashed": "bold red",
-    "cancelled": "magenta",
-}
 EXIT_CODES = {"passed": 0, "reached": 0, "refused": EXIT_REFUSED, "inconclusive": EXIT_INCONCLUSIVE}
 """What a command ends in by what became of the run; any other status is told as a refusal."""
 NO_VERDICT = {"invalid": "invalid: what the run was given is wrong", "crashed": "crashed", "cancelled": "cancelled"}
@@ -93,7 +83,7 @@ def print_stopped(root: Path, run_id: str) -> None:
         line = f"{read_run(root, run_id).status}: stopped from outside; record: tunegate audit show {run_id}"
     except RunNotFound:
         line = "cancelled: stopped from outside before the run began; there is no record"
-    Console(soft_wrap=True).print(Text(line, style=STYLES["cancelled"]))
+    Console(soft_wrap=True).print(Text(line, style=tables.STYLES["cancelled"]))
 
 
 def print_end(record: RunRecord, root: Path) -> None:
@@ -101,7 +91,7 @@ def print_end(record: RunRecord, root: Path) -> None:
     console = Console(soft_wrap=True)
     words = NO_VERDICT | {"reached": f"reached: {record.until}"}
     word = words.get(record.status, f"verdict: {record.status.upper()}")
-    console.print(Text(f"\n{word}", style=f"bold {STYLES[record.status]}"))
+    console.print(Text(f"\n{word}", style=f"bold {tables.STYLES[record.status]}"))
     if record.verdict is not None:
         _print_verdict(console, record.run_id, record.verdict)
     if record.status != "passed" and (record.verdict is None or record.verdict.verdict == "passed"):
@@ -160,7 +150,7 @@ def plan_command(
         described = {"stages": [stage._asdict() for stage in stages]} | plan.model_dump(mode="json")
         print(json.dumps(described, indent=2, sort_keys=True))
         return
-    console = wide_console()
+    console = tables.wide_console()
     console.print(stage_table(params, stages))
     if any(stage.would == "run" for stage in stages):
         Console(soft_wrap=True).print("a stage that an earlier run computed from the same inputs is restored, not run")
@@ -226,7 +216,7 @@ def status_command(start: Path) -> None:
         console.print(Text(f"running:    {note['run_id']}, stage {note['stage']} since {note['since']}, {holder}"))
     else:
         console.print(Text(f"running:    {holder or 'nothing'}"))
-    runs = [record for record in read_runs(root) if record.run_id != running_id(root)]
+    runs = [record for record in read_runs(root) if record.run_id != workspace.running_id(root)]
     last = "none yet; `tunegate run` makes one"
     if runs:
         last = f"{runs[0].run_id} {runs[0].status}: {headline(runs[0].reason)}"
@@ -241,21 +231,13 @@ def status_command(start: Path) -> None:
     console.print(Text(f"{release.stage}: {holds}"))
 
 
-def running_id(root: Path) -> str | None:
-    """The id of the run in progress; until it ends its record says that it did not finish."""
-    note = root / workspace.CURRENT
-    if workspace.lock_holder(root) is None or not note.exists():
-        return None
-    return str(json.loads(note.read_text(encoding="utf-8"))["run_id"])
-
-
 def ended_run(root: Path, wanted: str | None) -> str:
     """The id of the run that is asked for.
 
     Raises:
         RunNotFound: there is none such, or it is still running.
     """
-    running = running_id(root)
+    running = workspace.running_id(root)
     run_id = resolve_run(root, wanted, running=running)
     if run_id == running:
         raise RunNotFound(f"run {run_id} is still running; `tunegate status` says where it is")
@@ -277,9 +259,3 @@ def report_command(start: Path, wanted: str | None, output: Path | None) -> None
     console.print(Text(str(path)))
     if console.is_terminal and output is None:
         webbrowser.open(path.resolve().as_uri())
-
-
-def wide_console() -> Console:
-    """A console as wide as the terminal, and wide enough for a table where there is none."""
-    console = Console()
-    return console if console.is_terminal else Console(width=PIPE_COLUMNS)

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flows.git import show_file
-from flows.record import read_run, read_runs
-from flows.run_branches import run_revision
+from flows.record import read_run
+from flows.run_branches import read_runs, run_revision
 from flows.run_record import RunRecord
 from flows.workspace import cache_folder
 from tasks import paths

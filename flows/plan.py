@@ -9,8 +9,8 @@ from pydantic import Field
 from flows import machine
 from flows.base_shape import ShapeUnknown, find_shape
 from flows.git import show_file
-from flows.record import read_runs, run_folder
-from flows.run_branches import run_revision
+from flows.record import run_folder
+from flows.run_branches import read_runs, run_revision
 from flows.run_record import RunRecord
 from tasks.errors import FileInvalid, TrainingInvalid
 from tasks.files import parse_json

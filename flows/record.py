@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from flows.git import git, show_file
 from flows.record_chain import ends_of_the_chain
-from flows.run_branches import RUNS, record_path, record_texts, run_branches, run_revision
+from flows.run_branches import RUNS, record_path, run_branches, run_revision
 from flows.run_record import ENDED, ReleaseRecord, RunRecord, RunStatus, ScoreLine, StageRecord, parse_run_record
 from flows.workspace import RUN_BRANCHES, RunPlace, commit_all
 from tasks import paths
@@ -237,14 +237,6 @@ def settle_dead_run(root: Path, worktree: Path) -> None:
     place = RunPlace(root, worktree, found.run_id, found.base_commit, found.snapshot_commit, found.changed_files)
     mended = {"status": "crashed", "reason": "published, but the run died before it was registered", "release": None}
     commit_record(place, found.model_copy(update=mended))
-
-
-def read_runs(root: Path) -> list[RunRecord]:
-    """The records of all runs, the newest first; a run that began this moment has none yet.
-
-    Runs that are known from a remote alone count: `flows.run_branches`.
-    """
-    return [parse_run_record(text, f"{RUN_BRANCHES}{run_id}") for run_id, text in record_texts(root).items()]
 
 
 def read_run(root: Path, run_id: str) -> RunRecord:

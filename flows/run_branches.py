@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.git import git
+from flows.run_record import RunRecord, parse_run_record
 from flows.workspace import RUN_BRANCHES
 from tasks.errors import WorkspaceInvalid
 
@@ -109,3 +110,11 @@ def record_texts(root: Path) -> dict[str, str]:
 def record_path(run_id: str) -> str:
     """Where a run's record lies in its commit."""
     return (RUNS / run_id / "record.json").as_posix()
+
+
+def read_runs(root: Path) -> list[RunRecord]:
+    """The records of all runs, the newest first; a run that began this moment has none yet.
+
+    Runs that are known from a remote alone count.
+    """
+    return [parse_run_record(text, f"{RUN_BRANCHES}{run_id}") for run_id, text in record_texts(root).items()]

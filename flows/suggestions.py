@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.git import show_file
-from flows.record import read_run, read_runs
-from flows.run_branches import run_revision
+from flows.record import read_run
+from flows.run_branches import read_runs, run_revision
 from flows.run_record import RunRecord
 from flows.sweep import Candidate
 from tasks.errors import NothingSuggested, RunNotFound

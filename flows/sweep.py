@@ -18,8 +18,7 @@ from pydantic import JsonValue
 from flows import registry, workspace
 from flows.gate_story import replay
 from flows.git import git, show_file
-from flows.record import read_runs
-from flows.run_branches import run_revision
+from flows.run_branches import read_runs, run_revision
 from flows.run_record import RunRecord, ScoreLine
 from tasks import paths
 from tasks.digests import digest_text

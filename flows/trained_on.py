@@ -10,12 +10,11 @@ from typing import TypeVar
 
 from flows import workspace
 from flows.outputs import OutputGone, run_outputs
-from flows.record import read_runs
 from flows.releases import all_tags
 from flows.reproduce import checkout
 from flows.row_index import ROW_ID, Fate, RowIndex, ledger_digest
 from flows.row_story import FOLDERS, search_rows
-from flows.run_branches import run_branches
+from flows.run_branches import read_runs, run_branches
 from flows.run_record import ENDED, RunRecord
 from tasks.errors import FileInvalid, TunegateError
 from tasks.records import Record

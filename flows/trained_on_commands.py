@@ -7,9 +7,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flows.commands import wide_console
 from flows.git import repository_root
 from flows.rules import meaning
+from flows.tables import wide_console
 from flows.trained_on import Sighting, TrainedOn, trained_on
 from tasks.errors import EXIT_INCONCLUSIVE
 from tasks.files import dump_json

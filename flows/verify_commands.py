@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from flows import release_verification, sign_off
-from flows.commands import ended_run, running_id
+from flows.commands import ended_run
 from flows.git import repository_root
 from flows.record import read_run
 from flows.record_chain import chain_findings, ends
@@ -21,6 +21,7 @@ from flows.run_branches import record_texts
 from flows.run_record import RunRecord, parse_run_record
 from flows.run_verification import CacheDigests, Link, run_links
 from flows.tag_verification import tag_findings
+from flows.workspace import running_id
 from tasks.errors import EXIT_REFUSED, FileInvalid, KeyInvalid, NotApproved, PublishRefused
 from tasks.params import ReleaseParams
 from tasks.publish_bundle import SIGNATURE

@@ -230,3 +230,11 @@ def note_current(root: Path, run_id: str, stage: str) -> None:
     """Tell `tunegate status` where the run in progress is."""
     note = {"run_id": run_id, "stage": stage, "pid": os.getpid(), "since": datetime.now(UTC).isoformat("T", "seconds")}
     write_text(root / CURRENT, json.dumps(note) + "\n")
+
+
+def running_id(root: Path) -> str | None:
+    """The id of the run in progress; until it ends its record says that it did not finish."""
+    note = root / CURRENT
+    if lock_holder(root) is None or not note.exists():
+        return None
+    return str(json.loads(note.read_text(encoding="utf-8"))["run_id"])

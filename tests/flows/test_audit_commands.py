@@ -9,8 +9,8 @@ from pydantic import JsonValue
 
 from flows import workspace
 from flows.git import git
-from flows.record import commit_record, read_run, read_runs, resolve_run
-from flows.run_branches import read_blobs, run_branches
+from flows.record import commit_record, read_run, resolve_run
+from flows.run_branches import read_blobs, read_runs, run_branches
 from flows.run_record import RunRecord
 from tests.flows.fake_run import fake_digest, fake_scores, passed_record, refused_record
 from tests.flows.tiny_repo import run

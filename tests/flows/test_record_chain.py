@@ -9,9 +9,9 @@ import pytest
 from flows import late_release
 from flows.branches import add_files
 from flows.git import git
-from flows.record import read_run, read_runs
+from flows.record import read_run
 from flows.record_chain import chain_findings, ends, ends_of_the_chain
-from flows.run_branches import record_path
+from flows.run_branches import read_runs, record_path
 from flows.sign_off import approve
 from tests.flows.data_runs import object_of, put_data_run
 from tests.flows.real_release import NAME, RUNS, pass_only
