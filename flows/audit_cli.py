@@ -120,3 +120,34 @@ def audit_verify(
     from flows.verify_commands import verify_command  # noqa: PLC0415
 
     raise typer.Exit(verify_command(Path.cwd(), wanted, key, every=every, as_json=as_json))
+
+
+@audit.command("lineage")
+def audit_lineage(
+    release: Annotated[str, typer.Argument(metavar="RELEASE", help="A version, as v0.0.3, or a run's id.")],
+    *,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the picture here.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Draw where a release comes from and where it went, from the sources to production, as Mermaid text.
+
+    Example: [bold]tunegate audit lineage v0.0.3[/bold]; [bold]tunegate audit lineage v0.0.3 --json[/bold]
+    """
+    from flows.audit_commands import lineage_command  # noqa: PLC0415
+
+    lineage_command(Path.cwd(), release, output, as_json=as_json)
+
+
+@audit.command("export")
+def audit_export(
+    run_id: Run,
+    *,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the zip here.")] = None,
+) -> None:
+    """Put a run into a zip that anybody can check by [bold]sha256sum --check[/bold], with a README inside.
+
+    Example: [bold]tunegate audit export 20261123[/bold]; [bold]tunegate audit export 20261123 -o run.zip[/bold]
+    """
+    from flows.audit_commands import export_command  # noqa: PLC0415
+
+    export_command(Path.cwd(), run_id, output)

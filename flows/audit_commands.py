@@ -1,4 +1,4 @@
-"""What `tunegate audit show` and `diff` print."""
+"""What `tunegate audit show`, `diff`, `lineage` and `export` print and write."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,14 +7,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from flows.audit_export import SUMS, export_run
 from flows.commands import ended_run, print_end
 from flows.git import repository_root
+from flows.lineage import lineage, mermaid
 from flows.record import read_run
+from flows.release_section import release_params
+from flows.releases import find_release
 from flows.run_diff import RunDiff, ScoreDifference, diff_runs
 from flows.run_record import RunRecord, ScoreLine
 from flows.tables import wide_console
 from flows.wording import first_line, points, share
-from tasks.files import dump_json
+from tasks.files import dump_json, write_text
 
 SHOWN_FILES = 20
 
@@ -72,6 +76,29 @@ def _stage_table(record: RunRecord) -> Table:
             first = (stage.name, stage.outcome, f"{stage.seconds:.1f}") if index == 0 else ("", "", "")
             table.add_row(*first, path, digest[:16])
     return table
+
+
+def lineage_command(start: Path, wanted: str, output: Path | None, *, as_json: bool) -> None:
+    """Draw the way of a release, to standard output or to a file."""
+    root = repository_root(start)
+    found = lineage(root, find_release(root, release_params(root).name, wanted))
+    text = dump_json(found) if as_json else mermaid(found)
+    if output is None:
+        print(text, end="")
+        return
+    write_text(output, text)
+    Console(soft_wrap=True).print(Text(str(output)))
+
+
+def export_command(start: Path, wanted: str, output: Path | None) -> None:
+    """Write a run's zip, and say by what its list of sums is known."""
+    root = repository_root(start)
+    record = read_run(root, ended_run(root, wanted))
+    place = output or start / f"run-{record.run_id}.zip"
+    digest = export_run(root, record, place)
+    console = Console(soft_wrap=True)
+    console.print(Text(str(place)))
+    console.print(Text(f"sha256 of its {SUMS}, to be told by another way than the zip: {digest}"))
 
 
 def diff_command(start: Path, run_a: str, run_b: str, *, as_json: bool) -> None:
