@@ -145,7 +145,7 @@ def ledger_of(stage: str, run: int, rows: int) -> list[LedgerEntry]:
         entries.append(
             LedgerEntry(
                 id=row_id(number), source="tickets", file="data/sources/tickets.jsonl", line=number + 1, stage=stage,
-                fate=fate, rule=rule, value="",  # type: ignore[arg-type]  # one of its two values
+                fate=fate, rule=rule, value="",
             )
         )  # fmt: skip
     return entries
