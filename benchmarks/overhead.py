@@ -13,8 +13,8 @@ import urllib.request
 from pathlib import Path
 
 from benchmarks.harness import Claim, interleave, parse_arguments, show
-from flows.record import read_runs
 from flows.reproduce import child_environment
+from flows.run_branches import read_runs
 
 ROOT = Path(__file__).parents[1]
 PORT = 42837

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from flows.outputs import Outputs, run_outputs, workspace_outputs
-from flows.record import read_runs
+from flows.run_branches import read_runs
 from tasks import paths
 from tasks.errors import BaseInvalid, FileInvalid
 from tasks.files import read_json

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from flows import schedule_cli
+from flows.audit_cli import RunId, audit
 from flows.chat_cli import chat
 from tasks.errors import EXIT_REFUSED, ParamsInvalid, TunegateError
 
@@ -17,10 +18,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-)
-audit = typer.Typer(
-    no_args_is_help=True,
-    help="Ask about past runs.\n\nExample: [bold]tunegate audit list[/bold]",
 )
 app.add_typer(audit, name="audit")
 data = typer.Typer(
@@ -55,9 +52,6 @@ def root(
 
     Example: [bold]tunegate run[/bold] runs the whole line; [bold]tunegate report[/bold] shows what came out.
     """
-
-
-RunId = Annotated[str | None, typer.Argument(help="A run's id or the beginning of it; the newest run when left out.")]
 
 
 ParamsFile = Annotated[
@@ -277,54 +271,6 @@ def rollback(
     from flows.release_commands import rollback_command  # noqa: PLC0415
 
     rollback_command(Path.cwd(), wanted, stage, why, variant)
-
-
-@audit.command("verify")
-def audit_verify(
-    wanted: Annotated[
-        str | None,
-        typer.Argument(metavar="[RELEASE|RUN]", help="A version, or a run's id; all releases when left out."),
-    ] = None,
-    *,
-    key: Annotated[
-        Path | None,
-        typer.Option(
-            "--key", metavar="FILE", help="The public key that it must be signed by; else that of its commit."
-        ),
-    ] = None,
-) -> None:
-    """Hash every released file again and hold it against record, verdict, approvals and signature; needs no network.
-
-    Example: [bold]tunegate audit verify[/bold]; [bold]tunegate audit verify v0.0.3 --key release.pub[/bold]
-    Exit codes: 0 everything agrees; 2 the input is wrong; 3 something differs, is missing or is extra: it is named.
-    """
-    from flows.release_commands import verify_command  # noqa: PLC0415
-
-    raise typer.Exit(verify_command(Path.cwd(), wanted, key))
-
-
-@audit.command("list")
-def audit_list() -> None:
-    """List all runs, the refused, the invalid and the crashed ones too, the newest first.
-
-    Example: [bold]tunegate audit list[/bold]
-    """
-    from flows.commands import audit_list_command  # noqa: PLC0415
-
-    audit_list_command(Path.cwd())
-
-
-@audit.command("show")
-def audit_show(
-    run_id: RunId = None, *, as_json: Annotated[bool, typer.Option("--json", help="Print the record itself.")] = False
-) -> None:
-    """Show one run: its verdict, scores, stages, digests and release.
-
-    Example: [bold]tunegate audit show[/bold]; [bold]tunegate audit show 20261123 --json[/bold]
-    """
-    from flows.commands import audit_show_command  # noqa: PLC0415
-
-    audit_show_command(Path.cwd(), run_id, as_json=as_json)
 
 
 @data.command("show")

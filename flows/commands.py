@@ -12,37 +12,27 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flows import display, registry, workspace
+from flows import display, registry, tables, workspace
 from flows.git import repository_root, show_file
 from flows.plan import make_plan, margin_warnings, memory_warning
 from flows.plan_view import print_plan
 from flows.preflight import check_input, check_machine
-from flows.record import read_run, read_runs, resolve_run, run_folder
+from flows.record import read_run, resolve_run, run_folder
 from flows.release_section import asks_for_approval, release_params
+from flows.run_branches import read_runs, run_revision
 from flows.run_record import RunRecord
 from flows.sign_off import is_required
 from flows.stopping import stoppable
 from flows.variants import chosen_text, variant_names
-from flows.wording import first_line, headline, result_line, suggested_command
+from flows.wording import headline, result_line, suggested_command
 from tasks.clean_scores import clean_line
 from tasks.errors import EXIT_INCONCLUSIVE, EXIT_REFUSED, ParamsInvalid, RunNotFound, WorkspaceBusy
-from tasks.files import dump_json, write_text
+from tasks.files import write_text
 from tasks.params import Params, ReleaseParams
 from tasks.paths import PARAMS
 from tasks.verdict_records import Verdict
 from tasks.verdict_text import finding_lines
 
-PIPE_COLUMNS = 160
-STYLES = {
-    "passed": "green",
-    "reached": "cyan",
-    "refused": "yellow",
-    "inconclusive": "yellow",
-    "skipped": "dim",
-    "invalid": "red",
-    "crashed": "bold red",
-    "cancelled": "magenta",
-}
 EXIT_CODES = {"passed": 0, "reached": 0, "refused": EXIT_REFUSED, "inconclusive": EXIT_INCONCLUSIVE}
 """What a command ends in by what became of the run; any other status is told as a refusal."""
 NO_VERDICT = {
@@ -114,7 +104,7 @@ def print_stopped(root: Path, run_id: str) -> None:
         line = f"{read_run(root, run_id).status}: stopped from outside; record: tunegate audit show {run_id}"
     except RunNotFound:
         line = "cancelled: stopped from outside before the run began; there is no record"
-    Console(soft_wrap=True).print(Text(line, style=STYLES["cancelled"]))
+    Console(soft_wrap=True).print(Text(line, style=tables.STYLES["cancelled"]))
 
 
 def print_end(record: RunRecord, root: Path) -> None:
@@ -122,7 +112,7 @@ def print_end(record: RunRecord, root: Path) -> None:
     console = Console(soft_wrap=True)
     words = NO_VERDICT | {"reached": f"reached: {record.until}"}
     word = words.get(record.status, f"verdict: {record.status.upper()}")
-    console.print(Text(f"\n{word}", style=f"bold {STYLES[record.status]}"))
+    console.print(Text(f"\n{word}", style=f"bold {tables.STYLES[record.status]}"))
     if record.verdict is not None:
         _print_verdict(console, record.run_id, record.verdict)
     if record.status != "passed" and (record.verdict is None or record.verdict.verdict == "passed"):
@@ -186,7 +176,7 @@ def plan_command(
         described = {"stages": [stage._asdict() for stage in stages]} | plan.model_dump(mode="json")
         print(json.dumps(described, indent=2, sort_keys=True))
         return
-    console = wide_console()
+    console = tables.wide_console()
     console.print(stage_table(params, stages))
     if any(stage.would == "run" for stage in stages):
         Console(soft_wrap=True).print("a stage that an earlier run computed from the same inputs is restored, not run")
@@ -250,7 +240,7 @@ def status_command(start: Path) -> None:
         console.print(Text(f"running:    {note['run_id']}, stage {note['stage']} since {note['since']}, {holder}"))
     else:
         console.print(Text(f"running:    {holder or 'nothing'}"))
-    runs = [record for record in read_runs(root) if record.run_id != running_id(root)]
+    runs = [record for record in read_runs(root) if record.run_id != workspace.running_id(root)]
     last = "none yet; `tunegate run` makes one"
     if runs:
         last = f"{runs[0].run_id} {runs[0].status}: {headline(runs[0].reason)}"
@@ -278,21 +268,13 @@ def _holder(root: Path, release: ReleaseParams) -> str:
     return held.tag or held.commit[:12] if held else "nothing"
 
 
-def running_id(root: Path) -> str | None:
-    """The id of the run in progress; until it ends its record says that it did not finish."""
-    note = root / workspace.CURRENT
-    if workspace.lock_holder(root) is None or not note.exists():
-        return None
-    return str(json.loads(note.read_text(encoding="utf-8"))["run_id"])
-
-
 def ended_run(root: Path, wanted: str | None) -> str:
     """The id of the run that is asked for.
 
     Raises:
         RunNotFound: there is none such, or it is still running.
     """
-    running = running_id(root)
+    running = workspace.running_id(root)
     run_id = resolve_run(root, wanted, running=running)
     if run_id == running:
         raise RunNotFound(f"run {run_id} is still running; `tunegate status` says where it is")
@@ -303,7 +285,7 @@ def report_command(start: Path, wanted: str | None, output: Path | None) -> None
     """Take a run's report out of its commit; open it when a person is watching."""
     root = repository_root(start)
     run_id = ended_run(root, wanted)
-    text = show_file(root, f"{workspace.RUN_BRANCHES}{run_id}", (run_folder(run_id) / "report.html").as_posix())
+    text = show_file(root, run_revision(root, run_id), (run_folder(run_id) / "report.html").as_posix())
     if text is None:
         raise RunNotFound(
             f"run {run_id} has no report: it ended before its first stage; `tunegate audit show {run_id}` says why"
@@ -314,97 +296,3 @@ def report_command(start: Path, wanted: str | None, output: Path | None) -> None
     console.print(Text(str(path)))
     if console.is_terminal and output is None:
         webbrowser.open(path.resolve().as_uri())
-
-
-def audit_list_command(start: Path) -> None:
-    """A line for each run."""
-    root = repository_root(start)
-    runs, running = read_runs(root), running_id(root)
-    if not runs:
-        Console().print("no run is on record yet; `tunegate run` makes one")
-        return
-    table = Table()
-    names = ["run", "status", "commit", "scores", "release", "reason"]
-    has_variants = any(record.variant for record in runs)
-    if has_variants:
-        names.insert(1, "variant")
-    for name in names:
-        table.add_column(name, overflow="fold", no_wrap=name != "reason")
-    for record in runs:
-        release = record.release.tag if record.release else ""
-        commit = record.base_commit[:7] + ("+" if record.dirty else "")
-        is_running = record.run_id == running
-        status = Text("running") if is_running else Text(record.status, style=STYLES[record.status])
-        reason = Text("" if is_running or record.status == "passed" else headline(record.reason))
-        variant = [record.variant or ""] if has_variants else []
-        table.add_row(record.run_id, *variant, status, commit, _candidate_scores(record), release, reason)
-    wide_console().print(table)
-
-
-def wide_console() -> Console:
-    """A console as wide as the terminal, and wide enough for a table where there is none."""
-    console = Console()
-    return console if console.is_terminal else Console(width=PIPE_COLUMNS)
-
-
-def _candidate_scores(record: RunRecord) -> str:
-    judged = {(result.benchmark, result.metric) for result in record.verdict.results} if record.verdict else set()
-    lines = [line for line in record.scores if line.model == "candidate" and (line.benchmark, line.metric) in judged]
-    return "\n".join(f"{line.benchmark} {line.value:.3f}" for line in lines)
-
-
-def audit_show_command(start: Path, wanted: str | None, *, as_json: bool) -> None:
-    """One run's record, for people or as JSON."""
-    root = repository_root(start)
-    record = read_run(root, ended_run(root, wanted))
-    if as_json:
-        print(dump_json(record), end="")
-        return
-    console = Console(soft_wrap=True)
-    print_end(record, root)
-    facts = {
-        "started": record.started_at,
-        "finished": record.finished_at,
-        "trigger": record.trigger,
-        "commit": record.base_commit + (f" with changes to {', '.join(record.changed_files)}" if record.dirty else ""),
-        "branch": record.branch,
-        "params": record.params_digest,
-        "dvc.lock": record.dvc_lock_digest,
-        "hardware": ", ".join(f"{key} {value}" for key, value in record.hardware.items()),
-        "packages": ", ".join(f"{key} {value}" for key, value in record.packages.items()),
-    }
-    if record.variant is not None:
-        facts = {"variant": record.variant, **facts}
-    for name, value in facts.items():
-        console.print(Text(f"{name + ':':<10}{value}"))
-    for title, table in (("scores", _score_table(record)), ("stages", _stage_table(record))):
-        if table.row_count:
-            console.print(Text(f"\n{title}", style="bold"))
-            wide_console().print(table)
-    for name, approval in record.approvals.items():
-        console.print(
-            Text(f"approval of {name}: {approval.decision} by {approval.approved_by}, digest {approval.digest}")
-        )
-
-
-def _score_table(record: RunRecord) -> Table:
-    table = Table(box=None)
-    for name in ("benchmark", "metric", "model", "value", "interval", "items"):
-        table.add_column(name)
-    for line in record.scores:
-        interval = f"{line.low:.3f} to {line.high:.3f}" if line.low is not None and line.high is not None else ""
-        table.add_row(line.benchmark, line.metric, line.model, f"{line.value:.3f}", interval, str(line.samples))
-    return table
-
-
-def _stage_table(record: RunRecord) -> Table:
-    table = Table(box=None)
-    for name in ("stage", "outcome", "seconds", "output", "digest"):
-        table.add_column(name, no_wrap=name == "digest", overflow="fold")
-    for stage in record.stages:
-        is_told = bool(stage.message) and record.reason.endswith(stage.message)  # above the table, whole
-        outputs = list(stage.output_digests.items()) or [(first_line(stage.message) if is_told else stage.message, "")]
-        for index, (path, digest) in enumerate(outputs):
-            first = (stage.name, stage.outcome, f"{stage.seconds:.1f}") if index == 0 else ("", "", "")
-            table.add_row(*first, path, digest[:16])
-    return table

@@ -10,12 +10,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flows.commands import ended_run, wide_console
+from flows.commands import ended_run
 from flows.data_diff import DataDiff, FateMove, compare
 from flows.git import git, repository_root
 from flows.outputs import Outputs, newest_outputs, run_outputs
 from flows.row_story import RowNotFound, RowStory, find_row, search_rows, tell
 from flows.rules import meaning
+from flows.tables import wide_console
 from flows.wording import cut, file_size
 from tasks.errors import EXIT_INPUT, SourceInvalid
 from tasks.files import dump_json

@@ -9,7 +9,7 @@ from pydantic import JsonValue
 from flows.outputs import Outputs
 from flows.row_story import FOLDERS
 from flows.row_tables import Move, changes, count_by_rule, count_final, entries_table, moves
-from flows.wording import flattened
+from flows.wording import named_values
 from tasks import paths
 from tasks.errors import RunNotFound
 from tasks.files import read_json
@@ -158,14 +158,7 @@ def _params(a: Outputs, b: Outputs) -> Iterator[ParamDifference]:
 
 def _values(outputs: Outputs) -> dict[str, str]:
     params: dict[str, JsonValue] = outputs.record.params if outputs.record is not None else {}
-    found: dict[str, str] = {}
-    for section in DATA_SECTIONS:
-        if section in params:
-            value = params[section]
-            if section == "sources" and isinstance(value, list):  # by name: an inserted source moves no other
-                value = {str(item.get("name")): item for item in value if isinstance(item, dict)}
-            found |= dict(flattened(value, section))
-    return found
+    return named_values({name: params[name] for name in DATA_SECTIONS if name in params})
 
 
 def _items(a: Outputs, b: Outputs) -> Iterator[ItemCount]:

@@ -10,8 +10,8 @@ from pydantic import BaseModel
 
 from flows.git import show_bytes, show_file
 from flows.record import run_folder
+from flows.run_branches import run_revision
 from flows.run_record import RunRecord
-from flows.workspace import RUN_BRANCHES
 from tasks import paths
 from tasks.errors import RunNotFound
 from tasks.files import parse_json
@@ -34,7 +34,7 @@ class Kept:
     @property
     def revision(self) -> str:
         """The run's branch."""
-        return f"{RUN_BRANCHES}{self.run_id}"
+        return run_revision(self.root, self.run_id)
 
     def text(self, name: str) -> str:
         """The text of one file.

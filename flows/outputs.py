@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flows.git import show_file
-from flows.record import read_run, read_runs
+from flows.record import read_run
+from flows.run_branches import read_runs, run_revision
 from flows.run_record import RunRecord
-from flows.workspace import RUN_BRANCHES, cache_folder
+from flows.workspace import cache_folder
 from tasks import paths
 from tasks.errors import FileInvalid, RunNotFound
 from tasks.yaml_files import read_yaml
@@ -90,7 +91,7 @@ def run_outputs(root: Path, run_id: str) -> Outputs:
     """
     record = read_run(root, run_id)
     done = [stage.name for stage in record.stages if stage.outcome in LOCKED]
-    text = show_file(root, f"{RUN_BRANCHES}{run_id}", "dvc.lock")
+    text = show_file(root, run_revision(root, run_id), "dvc.lock")
     return Outputs(f"run {run_id}", root, record, _objects(text, done) if text and done else {})
 
 

@@ -9,9 +9,9 @@ from pydantic import Field
 from flows import machine
 from flows.base_shape import ShapeUnknown, find_shape
 from flows.git import show_file
-from flows.record import read_runs, run_folder
+from flows.record import run_folder
+from flows.run_branches import read_runs, run_revision
 from flows.run_record import RunRecord
-from flows.workspace import RUN_BRANCHES
 from tasks.errors import FileInvalid, TrainingInvalid
 from tasks.files import parse_json
 from tasks.gate_margins import undecidable_margins
@@ -210,7 +210,7 @@ def newest_training(root: Path, params: Params) -> Past | None:
         is_same = all(record.params.get(key) == wanted[key] for key in ("base_model", "sources"))
         if is_same and stage is not None and stage.outcome in {"executed", "restored", "unchanged"}:
             place = run_folder(record.run_id) / "train_metrics.json"
-            text = show_file(root, f"{RUN_BRANCHES}{record.run_id}", place.as_posix())
+            text = show_file(root, run_revision(root, record.run_id), place.as_posix())
             if text is not None:
                 return Past(record, parse_json(text, TrainMetrics, place.as_posix()))
     return None

@@ -1,6 +1,5 @@
 """The run record: gathered from a run's worktree, committed to its branch, read again by the audit."""
 
-import contextlib
 import importlib.metadata
 import os
 import platform
@@ -15,6 +14,8 @@ from pydantic import BaseModel
 
 from flows.branches import add_files
 from flows.git import git, show_file
+from flows.record_chain import ends_of_the_chain
+from flows.run_branches import RUNS, record_path, run_branches, run_revision
 from flows.run_record import (
     ENDED,
     Decision,
@@ -93,7 +94,7 @@ def now() -> str:
 
 def run_folder(run_id: str) -> Path:
     """Where a run's record and reports lie in its commit."""
-    return Path("runs") / run_id
+    return RUNS / run_id
 
 
 def gather(
@@ -142,6 +143,7 @@ def gather(
             "until": progress.until,
             "variant": progress.variant,
             "decision": progress.decision,
+            "vouches_for": ends_of_the_chain(place.root, place.run_id),
         }
     )
 
@@ -271,24 +273,14 @@ def _died_in(found: RunRecord, last: Current) -> RunRecord:
     return found.model_copy(update={"reason": reason, "stages": stages, "finished_at": last.since})
 
 
-def read_runs(root: Path) -> list[RunRecord]:
-    """The records of all runs, the newest first; a run that began this moment has none yet."""
-    branches = git(root, "for-each-ref", "--format=%(refname:short)", f"refs/heads/{RUN_BRANCHES}").split()
-    records = []
-    for branch in branches:
-        with contextlib.suppress(RunNotFound):
-            records.append(read_run(root, branch.removeprefix(RUN_BRANCHES)))
-    return sorted(records, key=lambda record: record.run_id, reverse=True)
-
-
 def read_run(root: Path, run_id: str) -> RunRecord:
     """The record of one run, from its branch.
 
     Raises:
         RunNotFound: there is no such run, or its branch has no record.
     """
-    path = (run_folder(run_id) / "record.json").as_posix()
-    text = show_file(root, f"{RUN_BRANCHES}{run_id}", path)
+    path = record_path(run_id)
+    text = show_file(root, run_revision(root, run_id), path)
     if text is None:
         raise RunNotFound(f"no run {run_id!r} on record; `tunegate audit list` shows the runs")
     return parse_run_record(text, f"{RUN_BRANCHES}{run_id}:{path}")
@@ -300,8 +292,7 @@ def resolve_run(root: Path, wanted: str | None, *, running: str | None = None) -
     Raises:
         RunNotFound: no run, or more than one, begins so.
     """
-    branches = git(root, "for-each-ref", "--format=%(refname:short)", f"refs/heads/{RUN_BRANCHES}").split()
-    ids = sorted(branch.removeprefix(RUN_BRANCHES) for branch in branches)
+    ids = list(run_branches(root))
     if wanted is None and ids:
         return next((run_id for run_id in reversed(ids) if run_id != running), ids[-1])
     found = [run_id for run_id in ids if wanted is not None and run_id.startswith(wanted)]

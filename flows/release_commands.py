@@ -1,26 +1,23 @@
 """What `approve`, `promote`, `rollback` and `audit verify` do: find what is meant, call, and say what came of it."""
 
 import os
-import time
 from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
-from flows import display, promotion, registry, release_verification, sign_off
-from flows.commands import PREFECT_SETTINGS, ended_run
+from flows import display, promotion, registry, sign_off
+from flows.commands import PREFECT_SETTINGS
 from flows.git import git, repository_root
 from flows.promotion import Assigned, registry_lock
 from flows.record import read_run, resolve_run
 from flows.release_section import release_params, release_params_of
-from flows.releases import Released, all_tags, find_release, is_withdrawn, read_release, released_by, tag_of
-from flows.run_record import RunRecord
-from flows.variants import release_names
+from flows.releases import Released, find_release, read_release, released_by, tag_of
+from flows.run_branches import require_own_branch
 from flows.workspace import RUN_BRANCHES
-from tasks.errors import EXIT_REFUSED, FileInvalid, KeyInvalid, NotApproved, ParamsInvalid, PublishRefused
+from tasks.errors import ParamsInvalid
 from tasks.params import ReleaseParams
 from tasks.paths import PARAMS
-from tasks.publish_bundle import SIGNATURE
 
 STAGES = ("staging", "production")
 
@@ -30,6 +27,7 @@ def approve_command(start: Path, wanted: str, by: str | None, why: str | None) -
     root = repository_root(start)
     run = read_run(root, resolve_run(root, wanted))
     release = release_params_of(root, run.variant)
+    require_own_branch(root, run.run_id)
     needed = sign_off.is_required(run, now=release.require_approval)
     with registry_lock(root):
         made = sign_off.approve(root, run, by, why or promotion.NO_REASON, is_required=needed)
@@ -105,6 +103,7 @@ def _released(root: Path, params: ReleaseParams, wanted: str) -> Released:
     if known is not None:
         return known
     sign_off.released_digest(run)
+    require_own_branch(root, run.run_id)
     sign_off.check_not_rejected(root, run, f"{RUN_BRANCHES}{run.run_id}")
     if sign_off.is_required(run, now=params.require_approval):
         sign_off.check_sign_off(root, run, f"{RUN_BRANCHES}{run.run_id}")
@@ -148,76 +147,3 @@ def _print_assigned(done: Assigned, word: str, root: Path) -> None:
         console.print(Text(f"pushed to: {done.remote}"))
     elif git(root, "remote"):
         console.print(Text("not pushed: several remotes and none is origin; name one by git config remote.pushDefault"))
-
-
-def verify_command(start: Path, wanted: str | None, key: Path | None) -> int:
-    """Check one release or run, or all releases, offline; every difference is named. Returns the exit code.
-
-    Raises:
-        KeyInvalid: the key that is named is not there.
-    """
-    if key is not None and not key.is_file():
-        raise KeyInvalid(f"--key {key}: no such file; name the PEM file of the public key")
-    root = repository_root(start)
-    params, console = release_params(root), Console(soft_wrap=True)
-    if wanted is not None and tag_of(root, params.name, wanted) is None:
-        run_id = ended_run(root, wanted)
-        if released_by(root, run_id) is None:
-            return _verify_run(root, read_run(root, run_id), console)
-    tags = all_tags(root) if wanted is None else [find_release(root, params.name, wanted).tag]
-    if not tags:
-        console.print("no release yet; `tunegate run` releases what passes")
-    names = {params.name, *release_names(root).values()}
-    outcomes = [_verify_tag(root, names, tag, key, console) for tag in tags]
-    return 0 if all(outcomes) else EXIT_REFUSED
-
-
-def _verify_run(root: Path, record: RunRecord, console: Console) -> int:
-    found = release_verification.verify_run(root, record, f"{RUN_BRANCHES}{record.run_id}")
-    _print_findings(console, f"run {record.run_id}", found, "its record agrees with git; it released nothing")
-    return EXIT_REFUSED if found else 0
-
-
-def _verify_tag(root: Path, names: set[str], tag: str, key: Path | None, console: Console) -> bool:
-    """Whether nothing is found; a tag of none of our `names` that no run made is told and left alone."""
-    began = time.monotonic()
-    try:
-        released = read_release(root, tag)
-    except PublishRefused as error:
-        is_ours = tag.rpartition("@")[0] in names
-        console.print(Text(f"{'DIFFERS' if is_ours else 'skipped'}  {error}", style="yellow"))
-        return not is_ours
-    found = release_verification.verify_release(root, released, key)
-    found += _sign_off_findings(root, released)
-    _print_findings(console, tag, found, _what_was_looked_at(root, released, time.monotonic() - began))
-    return not found
-
-
-def _sign_off_findings(root: Path, released: Released) -> list[release_verification.Finding]:
-    """Whether the approval that the run's own parameters ask for is there; today's say nothing of what was before."""
-    if not sign_off.is_required(released.record, now=False):
-        return []
-    try:
-        sign_off.check_sign_off(root, released.record, released.commit)
-    except (NotApproved, FileInvalid) as error:
-        return [release_verification.Finding(sign_off.SIGN_OFFS, str(error))]
-    return []
-
-
-def _what_was_looked_at(root: Path, released: Released, seconds: float) -> str:
-    withdrawn = ", withdrawn" if is_withdrawn(root, released.tag) else ""
-    if released.release.target != "folder":
-        return f"its record agrees with git; its files are on the Hub, not looked at{withdrawn}"
-    files, size = release_verification.folder_size(root, released.release)
-    is_signed = (root / released.release.location / SIGNATURE).is_file()
-    agree = "record, approvals and signature agree" if is_signed else "record and approvals agree"
-    return f"{files} files, {size / 1e6:,.1f} MB, {agree}, {seconds:.1f} s{withdrawn}"
-
-
-def _print_findings(console: Console, subject: str, found: list[release_verification.Finding], fine: str) -> None:
-    if not found:
-        console.print(Text(f"ok       {subject}: {fine}", style="green"))
-        return
-    console.print(Text(f"DIFFERS  {subject}", style="bold yellow"))
-    for finding in found:
-        console.print(Text(f"  {finding}"))

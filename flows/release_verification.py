@@ -76,14 +76,14 @@ def _run_findings(root: Path, record: RunRecord, revision: str) -> Iterator[Find
     if record.status != "passed" or record.verdict is None or record.verdict.verdict != "passed":
         yield Finding(f"{folder}/record.json", f"run {record.run_id} is on record as {record.status}, not passed")
         return
-    verdict = _read(root, revision, folder / "verdict.json", Verdict)
+    verdict = read_at(root, revision, folder / "verdict.json", Verdict)
     if verdict != record.verdict:
         yield Finding(f"{folder}/verdict.json", _missing_or(verdict, "another verdict than the record has"))
     for subject, file, digest in (
         ("adapter", "adapter_approval.json", record.verdict.adapter_digest),
         ("merged_model", "merged_approval.json", record.release.digest if record.release else None),
     ):
-        approval = _read(root, revision, folder / file, Approval)
+        approval = read_at(root, revision, folder / file, Approval)
         if approval is None or approval != record.approvals.get(subject):
             yield Finding(f"{folder}/{file}", _missing_or(approval, "another approval than the record has"))
         elif (
@@ -96,12 +96,13 @@ def _run_findings(root: Path, record: RunRecord, revision: str) -> Iterator[Find
                 f"{approval.decision} {approval.subject} {approval.digest[:12]}, on record is {(digest or '')[:12]}",
             )
         else:
-            yield from _evidence_findings(root, revision, folder, approval, record)
+            yield from evidence_findings(root, revision, folder, approval, record)
 
 
-def _evidence_findings(
+def evidence_findings(
     root: Path, revision: str, folder: Path, approval: Approval, record: RunRecord
 ) -> Iterator[Finding]:
+    """What an approval names as its evidence against the files that lie beside the record."""
     for name, file in EVIDENCE_FILES.items():
         if name in approval.evidence:
             text = show_file(root, revision, (folder / file).as_posix())
@@ -112,7 +113,7 @@ def _evidence_findings(
         yield Finding(f"{folder}/merged_approval.json", f"made from adapter {adapter[:12]}, the gate judged another")
 
 
-def _read(root: Path, revision: str, path: Path, kind: type[Kind]) -> Kind | None:
+def read_at(root: Path, revision: str, path: Path, kind: type[Kind]) -> Kind | None:
     """A file of a commit; None where it is missing or torn, which is a finding either way."""
     text = show_file(root, revision, path.as_posix())
     try:

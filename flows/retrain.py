@@ -270,7 +270,7 @@ def carry_out(
 ) -> None:
     """Run the line in its worktree and leave a record, however it ends; a crash raises after that.
 
-    `problem` is what is wrong with the parameters that the run was given; `look` decides whether a scheduled one trains.
+    `problem` is what is wrong with the parameters that it was given; `look` decides whether a scheduled one trains.
     """
     try:
         attempt(place, progress, problem, look, release=release)

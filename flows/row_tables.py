@@ -184,3 +184,13 @@ def _opened(path: Path) -> Iterator[Any]:
     except (pa.ArrowException, KeyError, OSError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise FileInvalid(f"{path}: cannot be read as a table of rows ({reason}); remove it and run again") from None
+
+
+def final_fates(path: Path) -> list[tuple[str, str, str]]:
+    """The id, fate and rule of every row that a ledger drops or keeps.
+
+    Raises:
+        FileInvalid: it is torn, or no ledger.
+    """
+    rows = rows_where(path, ["id", "fate", "rule"], pc.field("fate") != "changed")
+    return [(row["id"], row["fate"], row["rule"]) for row in rows]

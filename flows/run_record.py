@@ -101,11 +101,23 @@ class Decision(Record):
     notes: tuple[str, ...] = ()
 
 
+class EarlierRun(Record):
+    """A run as it was on record when a later one vouched for it.
+
+    `commit` is what its branch named then, `digest` the sha256 of the record there.
+    """
+
+    run_id: str
+    commit: str
+    digest: str
+
+
 class RunRecord(Record):
     """Everything that is known about one run, the refused and the crashed ones included.
 
     `until` is the stage that the run was asked to stop after, None for the whole line; `variant` is whose overlay lay
-    over the parameters, None for none; `decision` is that of a scheduled run.
+    over the parameters, None for none; `decision` is that of a scheduled run. `vouches_for` are the runs that were on
+    record before it and that no other record names: `flows.record_chain`. None in records of before the chain.
     `base_commit` is the commit that the user was on; `snapshot_commit` is what ran, with `changed_files` when the
     workspace was `dirty`. Times are ISO 8601 in UTC. `packages` maps distributions to versions.
     """
@@ -138,6 +150,7 @@ class RunRecord(Record):
     until: str | None = None
     variant: str | None = None
     decision: Decision | None = None
+    vouches_for: tuple[EarlierRun, ...] | None = None
 
     def stage(self, name: str) -> StageRecord | None:
         """The stage of that name, or None."""

@@ -25,6 +25,7 @@ from flows.look import Look
 from flows.record import Progress
 from flows.release_section import asks_for_approval
 from flows.retrain import carry_out, given_params, recover
+from flows.run_branches import read_runs
 from flows.run_record import Decision, RunRecord
 from flows.skipped import record_skip
 from flows.workspace import RunPlace
@@ -94,7 +95,7 @@ def run_or_skip(home: Path, run_id: str, variant: str | None, *, release: bool) 
     fetched = newest_commit(home) if here is None or here.fetch else Fetched(head)
     for note in fetched.notes:
         logger.warning(note)
-    params, runs = _section(home, fetched.commit), record.read_runs(home)
+    params, runs = _section(home, fetched.commit), read_runs(home)
     last = last_judged(run for run in runs if run.variant == variant)
     if params is not None:
         same_as = last.run_id if last is not None and _is_same_tree(home, last, fetched.commit) else None

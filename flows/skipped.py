@@ -5,6 +5,7 @@ from pathlib import Path
 from flows import record
 from flows.branches import start_branch
 from flows.git import show_file
+from flows.record_chain import ends_of_the_chain
 from flows.run_record import Decision, RunRecord
 from flows.workspace import RUN_BRANCHES
 from tasks import paths
@@ -57,6 +58,7 @@ def record_skip(
         release=None,
         prefect=prefect,
         decision=decision,
+        vouches_for=ends_of_the_chain(root, run_id),
         variant=variant,
     )
     file = (record.run_folder(run_id) / "record.json").as_posix()

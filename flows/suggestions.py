@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.git import show_file
-from flows.record import read_run, read_runs
+from flows.record import read_run
+from flows.run_branches import read_runs, run_revision
 from flows.run_record import RunRecord
 from flows.sweep import Candidate
-from flows.workspace import RUN_BRANCHES
 from tasks.errors import NothingSuggested, RunNotFound
 from tasks.findings import Mode
 from tasks.params_changes import with_values, written
@@ -85,7 +85,7 @@ def suggestions(root: Path, record: RunRecord, params_text: str | None) -> list[
 
 
 def _own_params(root: Path, record: RunRecord) -> str:
-    text = show_file(root, f"{RUN_BRANCHES}{record.run_id}", PARAMS.as_posix())
+    text = show_file(root, run_revision(root, record.run_id), PARAMS.as_posix())
     if text is None:
         raise RunNotFound(f"the branch of run {record.run_id} has no {PARAMS}; name a file with --params")
     return text

@@ -18,9 +18,8 @@ from pydantic import JsonValue
 from flows import registry, workspace
 from flows.gate_story import replay
 from flows.git import git, show_file
-from flows.record import read_runs
+from flows.run_branches import read_runs, run_revision
 from flows.run_record import RunRecord, ScoreLine
-from flows.workspace import RUN_BRANCHES
 from tasks import paths
 from tasks.digests import digest_text
 from tasks.errors import ParamsInvalid, TunegateError, WorkspaceInvalid
@@ -119,7 +118,7 @@ def _tree(root: Path, commit: str) -> str | None:
 
 def compared_with(root: Path, record: RunRecord) -> str | None:
     """The release that held production when the run was judged."""
-    kept = show_file(root, f"{RUN_BRANCHES}{record.run_id}", paths.CHAMPION.as_posix())
+    kept = show_file(root, run_revision(root, record.run_id), paths.CHAMPION.as_posix())
     return None if kept is None else parse_json(kept, Champion, f"{record.run_id}:{paths.CHAMPION}").release
 
 

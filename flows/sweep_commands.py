@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flows.commands import PIPE_COLUMNS, STYLES, ended_run
+from flows.commands import ended_run
 from flows.git import repository_root
 from flows.plan import memory_warning
 from flows.preflight import check_input, check_machine
@@ -27,6 +27,7 @@ from flows.sweep import (
     on_record,
     shown_scores,
 )
+from flows.tables import PIPE_COLUMNS, STYLES
 from tasks.errors import EXIT_REFUSED, NothingSuggested, ParamsInvalid
 from tasks.files import write_text
 from tasks.params import Params

@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 from pydantic import JsonValue
@@ -108,6 +108,17 @@ def flattened(value: JsonValue, name: str) -> Iterator[tuple[str, str]]:
         yield name, ", ".join(str(inner) for inner in value)
     else:
         yield name, value if isinstance(value, str) else json.dumps(value)
+
+
+def named_values(params: Mapping[str, JsonValue]) -> dict[str, str]:
+    """Every parameter by its dotted name; a source by its own name, so that an inserted one moves no other."""
+    found: dict[str, str] = {}
+    for section, value in params.items():
+        by_name = value
+        if section == "sources" and isinstance(value, list):
+            by_name = {str(item.get("name")): item for item in value if isinstance(item, dict)}
+        found |= dict(flattened(by_name, section))
+    return found
 
 
 def file_size(size_bytes: int) -> str:

@@ -184,9 +184,15 @@ def at_commit(root: Path, commit: str) -> Iterator[Path]:
 
 
 def share_cache(root: Path, worktree: Path) -> None:
-    """Point the worktree's DVC at the cache of `root`, by an absolute path in its own local configuration."""
+    """Point the worktree's DVC at cache and remotes of `root`, by absolute paths in its own local configuration.
+
+    A remote that was configured after the worktree's commit is known there too.
+    """
     settings = configparser.ConfigParser(interpolation=None)
-    settings.read(root / ".dvc" / "config.local", encoding="utf-8")
+    settings.read([root / ".dvc" / "config", root / ".dvc" / "config.local"], encoding="utf-8")
+    for name in settings.sections():
+        if name.strip("'\"").startswith("remote ") and _is_relative(url := settings.get(name, "url", fallback="")):
+            settings.set(name, "url", str((root / ".dvc" / url).resolve()))
     if not settings.has_section("cache"):
         settings.add_section("cache")
     settings.set("cache", "dir", str(cache_folder(root)))
@@ -194,6 +200,10 @@ def share_cache(root: Path, worktree: Path) -> None:
     local.touch(mode=0o600)  # it may hold the credentials of a remote
     with local.open("w", encoding="utf-8") as file:
         settings.write(file)
+
+
+def _is_relative(url: str) -> bool:
+    return bool(url) and "://" not in url and not Path(url).is_absolute()
 
 
 def cache_folder(root: Path) -> Path:
@@ -251,3 +261,9 @@ def read_current(root: Path) -> Current | None:
         return read_json(root / CURRENT, Current)
     except FileInvalid:
         return None
+
+
+def running_id(root: Path) -> str | None:
+    """The id of the run in progress; until it ends its record says that it did not finish."""
+    current = read_current(root)
+    return None if lock_holder(root) is None or current is None else current.run_id

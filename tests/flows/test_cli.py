@@ -87,7 +87,7 @@ Refuse = Callable[..., tuple[object, str]]
 
 def test_audit_list_shows_all_runs_the_newest_first(with_runs: Path) -> None:
     rows = [line for line in ask("audit", "list").splitlines() if "2026112" in line]
-    assert [row.split()[1] for row in rows] == [REFUSED, PASSED]
+    assert [row.split()[0] for row in rows] == [REFUSED, PASSED]
     assert "refused" in rows[0]
     assert "support-router@v0.3.0" in rows[1]
 

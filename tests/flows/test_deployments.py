@@ -103,7 +103,7 @@ def test_prefect_deploy_takes_the_file_and_the_server_has_schedule_parameters_an
         assert install(ROOT, FILES[0], []) == ["weekly"]
         found = client.read_deployment_by_name("scheduled-retrain/weekly")
     assert found.work_pool_name == "tunegate"
-    assert found.parameters == {"root": ".", "on_busy": None, "release": True}
+    assert found.parameters == {"root": ".", "on_busy": None, "variant": None, "release": True}
     assert [getattr(item.schedule, "cron", None) for item in found.schedules] == ["0 3 * * 1"]
     assert found.global_concurrency_limit is not None
     assert found.global_concurrency_limit.limit == 1

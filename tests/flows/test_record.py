@@ -6,16 +6,8 @@ import pytest
 from flows import record as run_records
 from flows import registry, workspace
 from flows.git import git, show_file
-from flows.record import (
-    Progress,
-    gather,
-    output_digests,
-    read_run,
-    read_runs,
-    resolve_run,
-    score_lines,
-    settle_dead_run,
-)
+from flows.record import Progress, gather, output_digests, read_run, resolve_run, score_lines, settle_dead_run
+from flows.run_branches import read_runs
 from flows.run_record import RunRecord, StageRecord
 from flows.workspace import RunPlace
 from tasks import paths

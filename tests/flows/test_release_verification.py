@@ -153,18 +153,17 @@ def test_a_run_without_a_release_is_verified_by_its_record(
 ) -> None:
     monkeypatch.chdir(short_line)
     pass_only(short_line, 1)
-    assert tunegate("audit", "verify", RUNS[0]) == (
-        0, f"ok       run {RUNS[0]}: its record agrees with git; it released nothing\n",
-    )  # fmt: skip
+    code, said = tunegate("audit", "verify", RUNS[0])
+    assert code == 0
+    assert said.startswith(f"ok       run {RUNS[0]}: its record agrees with git and DVC's cache; it released nothing\n")
     place, record = run_that_passed(short_line, 2)
     assert record.verdict is not None
     commit_record(place, record.model_copy(update={"verdict": record.verdict.model_copy(update={"confidence": 0.5})}))
     close_place(place)
     code, said = tunegate("audit", "verify", RUNS[1])
-    assert (code, said) == (
-        3,
-        f"DIFFERS  run {RUNS[1]}\n  {run_folder(RUNS[1])}/verdict.json: another verdict than the record has\n",
-    )
+    assert code == 3
+    assert said.startswith(f"DIFFERS  run {RUNS[1]}\n")
+    assert f"\n  {run_folder(RUNS[1])}/verdict.json: another verdict than the record has\n" in said
 
 
 def test_without_a_release_there_is_nothing_to_verify(

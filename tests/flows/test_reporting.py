@@ -5,10 +5,10 @@ from typing import get_args
 import pytest
 from pydantic import JsonValue
 
-from flows.commands import STYLES
 from flows.evidence import read_evidence
 from flows.reporting import changed_answers, count_rows, markdown_verdict, score_table, write_report
 from flows.run_record import RunRecord, RunStatus, parse_run_record
+from flows.tables import STYLES
 from flows.wording import flattened
 from tasks import paths
 from tasks.errors import FileInvalid

@@ -18,8 +18,9 @@ from prefect.client.schemas.objects import State
 from flows import workspace
 from flows.commands import run_command
 from flows.git import git, show_file
-from flows.record import Progress, read_run, read_runs
+from flows.record import Progress, read_run
 from flows.retrain import commit_record, retrain
+from flows.run_branches import read_runs
 from flows.run_record import RunRecord
 from tasks.errors import WorkspaceBusy
 from tests.flows.fake_run import FAKE_PACE, FAKE_SERVING

@@ -11,8 +11,9 @@ from prefect.client.schemas.objects import State
 
 from flows import workspace
 from flows.git import git
-from flows.record import Progress, now, read_run, read_runs
+from flows.record import Progress, now, read_run
 from flows.retrain import commit_record
+from flows.run_branches import read_runs
 from flows.run_record import RunRecord
 from flows.scheduled import scheduled_retrain
 from tasks import paths

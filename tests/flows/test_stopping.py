@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows.record import read_runs
 from flows.reproduce import run_lines
+from flows.run_branches import read_runs
 from flows.stopping import raise_if_interrupted, stoppable
 from tests.flows.test_reproduce import gone
 from tests.flows.tiny_line import ROOT, let

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from flows import cli, sweep, sweep_commands, workspace
 from flows.compare_commands import measure_text, parse_methods, parse_seeds
 from flows.comparison import Measure, compare_methods, method_candidates, over_seeds
-from flows.record import read_runs
+from flows.run_branches import read_runs
 from flows.run_record import RunRecord
 from flows.sweep import Candidate, Judged, adjusted_confidence, choose, combinations, judge_all, on_record
 from tasks.errors import ParamsInvalid

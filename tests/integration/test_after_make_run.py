@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flows.git import git
-from flows.record import read_runs
+from flows.run_branches import read_runs
 from flows.run_record import RunRecord
 from tasks.digests import combine_digests, file_digests
 from tasks.files import read_jsonl
