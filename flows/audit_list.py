@@ -74,10 +74,5 @@ def _row(record: RunRecord, running: str | None) -> tuple[str, ...]:
     release = record.release.tag if record.release else ""
     reason = "" if is_running or record.status == "passed" else " ".join(headline(record.reason).split())
     status = "running" if is_running else record.status
-    return (record.run_id, record.variant or "", status, commit, _candidate_scores(record), release, reason)
-
-
-def _candidate_scores(record: RunRecord) -> str:
-    judged = {(result.benchmark, result.metric) for result in record.verdict.results} if record.verdict else set()
-    lines = [line for line in record.scores if line.model == "candidate" and (line.benchmark, line.metric) in judged]
-    return ", ".join(f"{line.benchmark} {line.value:.3f}" for line in lines)
+    scores = ", ".join(f"{line.benchmark} {line.value:.3f}" for line in record.judged_scores)
+    return (record.run_id, record.variant or "", status, commit, scores, release, reason)

@@ -190,13 +190,17 @@ def report(
     run_id: RunId = None,
     *,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the page here.")] = None,
+    index: Annotated[bool, typer.Option("--index", help="The page of all runs instead.")] = False,
 ) -> None:
     """Write a run's report, one HTML page, to a file and name it.
 
-    Example: [bold]tunegate report[/bold]; [bold]tunegate report 20261123 -o report.html[/bold]
+    Example: [bold]tunegate report 20261123 -o report.html[/bold]; [bold]tunegate report --index[/bold]
     """
-    from flows.commands import report_command  # noqa: PLC0415
+    from flows.commands import index_command, report_command  # noqa: PLC0415
 
+    if index:
+        index_command(Path.cwd())
+        return
     report_command(Path.cwd(), run_id, output)
 
 

@@ -281,6 +281,13 @@ def ended_run(root: Path, wanted: str | None) -> str:
     return run_id
 
 
+def index_command(start: Path) -> None:
+    """Write the page of all runs; open it when a person is watching."""
+    from flows.index_page import write_index  # noqa: PLC0415  it draws, which takes a second to import
+
+    _show_page(write_index(repository_root(start)))
+
+
 def report_command(start: Path, wanted: str | None, output: Path | None) -> None:
     """Take a run's report out of its commit; open it when a person is watching."""
     root = repository_root(start)
@@ -292,7 +299,11 @@ def report_command(start: Path, wanted: str | None, output: Path | None) -> None
         )
     path = output or root / workspace.REPORTS / run_id / "report.html"
     write_text(path, text)
+    _show_page(path, is_opened=output is None)
+
+
+def _show_page(path: Path, *, is_opened: bool = True) -> None:
     console = Console(soft_wrap=True)
     console.print(Text(str(path)))
-    if console.is_terminal and output is None:
+    if console.is_terminal and is_opened:
         webbrowser.open(path.resolve().as_uri())

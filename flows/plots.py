@@ -10,17 +10,19 @@ import io
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import ScaledTranslation, Transform
 from matplotlib.typing import RcKeyType
 
 from flows.rows import FlowBar, ledger_bars
-from flows.run_record import Model, ScoreLine, StageOutcome, StageRecord
+from flows.run_record import Model, RunStatus, ScoreLine, StageOutcome, StageRecord
 from flows.wording import condition, seconds, share
 from tasks.curve_findings import best_point
 from tasks.records import DataSummary, TrainingPoint
@@ -43,6 +45,7 @@ OUTCOME_COLOURS: dict[StageOutcome, str] = {
     "executed": CANDIDATE, "restored": CHAMPION, "unchanged": MUTED, "refused": WARN, "failed": BAD, "cancelled": WARN,
     "not_run": MUTED,
 }  # fmt: skip
+STATUS_COLOURS: dict[RunStatus, str] = {"passed": GOOD, "refused": BAD, "inconclusive": WARN}
 _DPI = 72  # one SVG unit is one CSS pixel
 _STYLE: dict[RcKeyType, object] = {
     "svg.fonttype": "none", "text.parse_math": False, "font.size": 12.0, "axes.labelsize": 12.0,
@@ -193,6 +196,47 @@ def plot_losses(points: Sequence[TrainingPoint], width: int) -> str:
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, frameon=False, fontsize=11, borderaxespad=0)
 
     return draw("Training and validation loss by step", width, 240, paint)
+
+
+@dataclass(frozen=True)
+class Point:
+    """A score of a run in time; `is_released` gives it a ring."""
+
+    line: ScoreLine
+    started_at: str
+    status: RunStatus
+    is_released: bool
+
+
+def plot_timeline(name: str, points: Sequence[Point], width: int) -> str:
+    """A metric over the days of the runs: dot and interval of every candidate, in the colour of its verdict."""
+
+    def paint(figure: Figure) -> None:
+        axes = _axes(figure, width, 220, (60, 34, width - 82, 160))
+        for point in points:
+            _paint_point(axes, point)
+        axes.text(0, 1.0, name, transform=_shifted(axes, axes.transAxes, -52, 10), fontweight="bold", clip_on=False)
+        axes.margins(0.06, 0.15)
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
+        axes.yaxis.set_major_formatter(
+            lambda value, _position: f"{100 * value:g} %" if abs(value) <= 1 else f"{value:g}"
+        )
+        days = AutoDateLocator(minticks=2, maxticks=max(3, width // 130))  # type: ignore[no-untyped-call]
+        axes.xaxis.set_major_locator(days)
+        axes.xaxis.set_major_formatter(ConciseDateFormatter(days))  # type: ignore[no-untyped-call]
+        _grid(axes, "y")
+
+    return draw(f"{name} of every judged candidate over time", width, 220, paint)
+
+
+def _paint_point(axes: Axes, point: Point) -> None:
+    day, line = date2num(datetime.fromisoformat(point.started_at)), point.line  # type: ignore[no-untyped-call]
+    colour = STATUS_COLOURS.get(point.status, MUTED)
+    if line.low is not None and line.high is not None:
+        axes.plot([day, day], [line.low, line.high], color=colour, linewidth=3.0, alpha=0.45, clip_on=False)
+    axes.plot([day], [line.value], "o", color=colour, markersize=7, clip_on=False, zorder=4)
+    if point.is_released:
+        axes.plot([day], [line.value], "o", color=colour, markersize=13, mfc="none", mew=1.6, clip_on=False, zorder=4)
 
 
 def _ring(axes: Axes, step: int, value: float) -> None:

@@ -31,7 +31,7 @@ STOPPED = frozenset({"refused", "failed", "cancelled"})
 """Outcomes of a stage that ended the run."""
 WIDE, HALF, NARROW = 840, 410, 330
 PROFILED = {"tokens": "Rows by length in tokens", "source": "Rows by source", "completion": "Rows by answer"}
-_TEMPLATES = Path(__file__).parent / "templates"
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,34 @@ def write_report(record: RunRecord, workspace: Path, path: Path) -> None:
 
 def render_report(record: RunRecord, evidence: Evidence) -> str:
     """The text of `write_report`."""
+    summaries = [found.value for found in evidence.summaries if found.value is not None]
+    return (
+        templates()
+        .get_template("report.html.j2")
+        .render(
+            record=record,
+            evidence=evidence,
+            duration=wording.between(record.started_at, record.finished_at),
+            score_rows=score_rows(record),
+            stopped=[stage for stage in record.stages if stage.outcome in STOPPED and stage.message],
+            pictures=pictures(record, evidence, summaries),
+            summaries=summaries,
+            rows=count_rows(summaries),
+            alarms=alarms(summaries),
+            docs_link=DOCS_LINK if evidence.docs is not None else "",
+            changed=changed_answers(record, evidence),
+            shown_flips=SHOWN_FLIPS,
+            shown_broken_rows=SHOWN_BROKEN_ROWS,
+            params=[(name, list(wording.flattened(value, ""))) for name, value in record.params.items()],
+            missing=missing_sentences(record, evidence),
+        )
+    )
+
+
+def templates() -> Environment:
+    """The templates of pages, which escape every text, with the words that they write numbers in."""
     environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
     environment.filters.update(
@@ -91,24 +117,7 @@ def render_report(record: RunRecord, evidence: Evidence) -> str:
         more_lines=wording.more_lines, last_words=last_words, sweep_command_line=wording.sweep_command_line,
         suggested_command=wording.suggested_command, written_changes=written_changes,
     )  # fmt: skip
-    summaries = [found.value for found in evidence.summaries if found.value is not None]
-    return environment.get_template("report.html.j2").render(
-        record=record,
-        evidence=evidence,
-        duration=wording.between(record.started_at, record.finished_at),
-        score_rows=score_rows(record),
-        stopped=[stage for stage in record.stages if stage.outcome in STOPPED and stage.message],
-        pictures=pictures(record, evidence, summaries),
-        summaries=summaries,
-        rows=count_rows(summaries),
-        alarms=alarms(summaries),
-        docs_link=DOCS_LINK if evidence.docs is not None else "",
-        changed=changed_answers(record, evidence),
-        shown_flips=SHOWN_FLIPS,
-        shown_broken_rows=SHOWN_BROKEN_ROWS,
-        params=[(name, list(wording.flattened(value, ""))) for name, value in record.params.items()],
-        missing=missing_sentences(record, evidence),
-    )
+    return environment
 
 
 def last_words(stage: StageRecord, record: RunRecord) -> str:
@@ -122,31 +131,32 @@ def pictures(record: RunRecord, evidence: Evidence, summaries: list[DataSummary]
     drawn = {}
     history = evidence.history.value
     if record.scores:
-        drawn["scores"] = _picture(lambda width: plots.plot_scores(record.scores, floors(record.verdict), width))
+        drawn["scores"] = draw_twice(lambda width: plots.plot_scores(record.scores, floors(record.verdict), width))
     if record.verdict is not None and any(plots.rule_distance(result) for result in record.verdict.results):
         results = record.verdict.results
-        drawn["rules"] = _picture(lambda width: plots.plot_rules(results, width))
+        drawn["rules"] = draw_twice(lambda width: plots.plot_rules(results, width))
     if history:
-        drawn["losses"] = _picture(lambda width: plots.plot_losses(history, width))
-        drawn["learning_rate"] = _picture(lambda width: plots.plot_learning_rate(history, width), HALF)
-        drawn["grad_norm"] = _picture(lambda width: plots.plot_grad_norm(history, width), HALF)
+        drawn["losses"] = draw_twice(lambda width: plots.plot_losses(history, width))
+        drawn["learning_rate"] = draw_twice(lambda width: plots.plot_learning_rate(history, width), HALF)
+        drawn["grad_norm"] = draw_twice(lambda width: plots.plot_grad_norm(history, width), HALF)
     if summaries:
-        drawn["ledger"] = _picture(lambda width: plots.plot_ledger(summaries, width))
+        drawn["ledger"] = draw_twice(lambda width: plots.plot_ledger(summaries, width))
     if evidence.profile.value is not None:
         for column in PROFILED:
             if shares := evidence.profile.value.shares.get(column):
                 drawn[column] = _share_picture(column, shares, evidence.champion_data)
     if record.stages:
-        drawn["timings"] = _picture(lambda width: plots.plot_timings(record.stages, width))
+        drawn["timings"] = draw_twice(lambda width: plots.plot_timings(record.stages, width))
     return drawn
 
 
 def _share_picture(column: str, shares: dict[str, float], champion: DataProfile | None) -> Picture:
     theirs = None if champion is None else champion.shares.get(column)
-    return _picture(lambda width: plots.plot_shares(PROFILED[column], shares, theirs, width))
+    return draw_twice(lambda width: plots.plot_shares(PROFILED[column], shares, theirs, width))
 
 
-def _picture(plot: "plots.Plot", wide: int = WIDE) -> Picture:
+def draw_twice(plot: "plots.Plot", wide: int = WIDE) -> Picture:
+    """A plot for wide pages and for narrow ones."""
     return Picture(Markup(plot(wide)), Markup(plot(NARROW)))  # noqa: S704  our own SVG; matplotlib escapes its texts
 
 

@@ -18,6 +18,7 @@ from prefect.tasks import exponential_backoff
 from flows import display, record, registry, workspace
 from flows.champion import bring_up_to_date, write_samples
 from flows.evidence import data_docs
+from flows.index_page import refresh_index
 from flows.preflight import check_stage_names
 from flows.record import Progress
 from flows.release import identical_release, register_and_promote, release_flow
@@ -333,6 +334,7 @@ def finish(place: RunPlace, progress: Progress) -> None:
             settle_release(place, progress, progress.release, commit)
         with contextlib.suppress(Exception):  # artifacts are a courtesy: a server that is gone must not cost the record
             show_artifacts(place, run_record)
+        refresh_index(place.root)
     finally:
         workspace.close_place(place)
         (place.root / workspace.CURRENT).unlink(missing_ok=True)

@@ -152,6 +152,14 @@ class RunRecord(Record):
     decision: Decision | None = None
     vouches_for: tuple[EarlierRun, ...] | None = None
 
+    @property
+    def judged_scores(self) -> tuple[ScoreLine, ...]:
+        """The candidate's scores on the metrics that the verdict decides on."""
+        judged = {(result.benchmark, result.metric) for result in self.verdict.results} if self.verdict else set()
+        return tuple(
+            line for line in self.scores if line.model == "candidate" and (line.benchmark, line.metric) in judged
+        )
+
     def stage(self, name: str) -> StageRecord | None:
         """The stage of that name, or None."""
         return next((stage for stage in self.stages if stage.name == name), None)

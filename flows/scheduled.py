@@ -21,6 +21,7 @@ from flows import notifications, record, workspace
 from flows.decision import last_judged, reason_to_skip, used_in
 from flows.fetch import Fetched, newest_commit
 from flows.git import git, repository_root, show_file
+from flows.index_page import refresh_index
 from flows.look import Look
 from flows.record import Progress
 from flows.release_section import asks_for_approval
@@ -72,6 +73,7 @@ def scheduled_retrain(
         else:
             _run_and_tell_crashes(home, run_id, variant, release=release)
     ended = record.read_run(home, run_id)
+    refresh_index(home)
     _tell(home, ended)
     return Completed(name=ended.status.capitalize(), message=ended.reason)
 
