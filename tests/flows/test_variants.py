@@ -215,7 +215,7 @@ def test_a_variant_has_its_own_releases_champion_and_record(both: SimpleNamespac
 
 
 def test_list_show_status_and_verify_name_variants(at_home: Path, tunegate: Tunegate) -> None:
-    listed = {line.split()[1]: line.split()[3] for line in tunegate("audit", "list")[1].splitlines() if "2026" in line}
+    listed = {line.split()[0]: line.split()[1] for line in tunegate("audit", "list")[1].splitlines() if "2026" in line}
     assert listed[CUSTOMER_RUN] == "customer"
     assert listed[BASE_RUN] != "customer"
     assert "variant:  customer\n" in tunegate("audit", "show", CUSTOMER_RUN)[1]
