@@ -34,9 +34,10 @@ def audit_list(  # noqa: PLR0913  typer's signature
         str | None,
         typer.Option("--base", metavar="TEXT", help="Part of its base model's name, or of its digest."),
     ] = None,
+    variant: Annotated[str | None, typer.Option("--variant", metavar="NAME", help="Of that variant.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List all runs, the refused, the invalid and the crashed ones too, the newest first.
+    """List all runs, the refused, the skipped, the invalid and the crashed ones too, the newest first.
 
     Example: [bold]tunegate audit list[/bold];
     [bold]tunegate audit list --status passed --since 2026-11-01 --until 2026-11-30[/bold]
@@ -45,7 +46,7 @@ def audit_list(  # noqa: PLR0913  typer's signature
     from flows.audit_list import list_command  # noqa: PLC0415
     from flows.run_filter import run_filter  # noqa: PLC0415
 
-    wanted = run_filter(status or (), verdict, since, until, data, base)
+    wanted = run_filter(status or (), verdict, since, until, data=data, base=base, variant=variant)
     list_command(Path.cwd(), wanted, as_json=as_json)
 
 

@@ -19,10 +19,10 @@ from flows.release_section import release_params
 from flows.release_verification import require_intact
 from flows.releases import Released, read_release, released_by, tag_of
 from flows.reproduce import checkout
+from flows.run_branches import run_revision
 from flows.run_record import RunRecord
 from flows.stopping import stoppable
 from flows.variants import variant_names
-from flows.workspace import RUN_BRANCHES
 from tasks import paths
 from tasks.chat_plan import ChatBase, ChatPlan, Talker
 from tasks.digests import digest_path
@@ -139,7 +139,7 @@ def _holders(root: Path) -> list[str]:
 
 def _made(root: Path, run: RunRecord, released: Released | None, places: ExitStack) -> Made:
     name = released.tag if released else run.run_id
-    commit = released.commit if released else f"{RUN_BRANCHES}{run.run_id}"
+    commit = released.commit if released else run_revision(root, run.run_id)
     place = places.enter_context(workspace.at_commit(root, commit))
     params = load_params(place / paths.PARAMS)
     checkout(place, paths.BASE, paths.ADAPTER)

@@ -137,9 +137,14 @@ def _approvals(root: Path, released: Released) -> Iterator[Node]:
         )
     revision = newest_revision(root, record.run_id, released.commit)
     for number, entry in enumerate(read_sign_offs(root, revision, record.run_id), start=1):
+        is_rejection = entry.approval.decision == "refused"
         facts = {"by": entry.approval.approved_by, "at": entry.at, "why": entry.why}
         yield Node(
-            id=f"sign-off {number}", kind="approval", title="signed off", digest=entry.approval.digest, facts=facts
+            id=f"sign-off {number}",
+            kind="approval",
+            title="rejected" if is_rejection else "signed off",
+            digest=entry.approval.digest,
+            facts=facts,
         )
 
 

@@ -122,10 +122,18 @@ def newest_outputs(root: Path) -> Outputs:
 
 
 def _objects(lock: str, stages: list[str]) -> dict[str, str]:
-    """The digest of every output of `stages`, by its path, from the text of a dvc.lock."""
+    """The digest of every output of `stages`, by its path, from the text of a dvc.lock.
+
+    Raises:
+        ParamsInvalid: it is no YAML.
+        FileInvalid: it is no lock of DVC's.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "dvc.lock"
         file.write_text(lock, encoding="utf-8")
         locked = read_yaml(file).value.get("stages")
     found = locked if isinstance(locked, dict) else {}
-    return {str(out["path"]): str(out["md5"]) for stage in stages for out in found.get(stage, {}).get("outs", ())}
+    try:
+        return {str(out["path"]): str(out["md5"]) for stage in stages for out in found.get(stage, {}).get("outs", ())}
+    except (KeyError, TypeError, AttributeError):
+        raise FileInvalid("dvc.lock: found something else, expected stages with outs, each with path and md5") from None

@@ -15,7 +15,7 @@ from flows.git import common_folder, git, who
 from flows.release_verification import require_intact
 from flows.releases import ROLL_BACK, Released, holders_before, is_withdrawn, read_release, version_key
 from flows.remotes import push_release
-from flows.sign_off import check_not_rejected, check_sign_off, is_required, newest_revision
+from flows.sign_off import check_rejected_nowhere, check_sign_off, is_required, newest_revision
 from flows.workspace import RUN_BRANCHES
 from tasks.errors import NotApproved, PublishRefused, WorkspaceBusy
 
@@ -144,7 +144,7 @@ def check_may_be_promoted(root: Path, released: Released, *, need_sign_off: bool
         raise PublishRefused(f"{released.tag} was withdrawn (`{released.tag}!`); promote another release")
     run = released.record
     revision = newest_revision(root, run.run_id, released.commit)
-    check_not_rejected(root, run, revision)
+    check_rejected_nowhere(root, run, released.commit)
     if is_required(run, now=need_sign_off):
         sign_off = check_sign_off(root, run, revision)
         if sign_off.approval.digest != released.release.digest:

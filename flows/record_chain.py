@@ -35,7 +35,7 @@ def ends_of_the_chain(root: Path, run_id: str) -> tuple[EarlierRun, ...]:
     texts = record_texts(root)
     for other in (run_id, running_id(root)):  # the record of a run in progress is not its last
         texts.pop(other or "", None)
-    named = {str(earlier["run_id"]) for text in texts.values() for earlier in _named_in(text)}
+    named = {run for text in texts.values() for run in _named_in(text)}
     branches = run_branches(root)
     return tuple(
         EarlierRun(run_id=other, commit=branches[other].commit, digest=digest_text(texts[other]))
@@ -43,31 +43,33 @@ def ends_of_the_chain(root: Path, run_id: str) -> tuple[EarlierRun, ...]:
     )
 
 
-def _named_in(text: str) -> list[dict[str, object]]:
-    """What a record vouches for; one that cannot be read vouches for nothing, and is vouched for itself."""
+def _named_in(text: str) -> list[str]:
+    """The runs that a record vouches for; one that cannot be read vouches for nothing, and is vouched for itself."""
     try:
-        return list(json.loads(text).get("vouches_for") or ())
-    except (ValueError, AttributeError):
+        return [str(earlier["run_id"]) for earlier in json.loads(text).get("vouches_for") or ()]
+    except (ValueError, AttributeError, KeyError, TypeError):
         return []
 
 
 def chain_findings(root: Path, records: Iterable[RunRecord]) -> list[ChainFinding]:
     """Every run that a record names and that is gone, rewritten or changed since; and branches that went apart."""
-    branches = run_branches(root)
+    branches: dict[str, list[RunBranch]] = {}
+    for branch in every_branch(root):
+        branches.setdefault(branch.run_id, []).append(branch)
     found = [finding for record in records for finding in _of_record(root, record, branches)]
     return [*found, *_apart(root)]
 
 
-def _of_record(root: Path, record: RunRecord, branches: dict[str, RunBranch]) -> Iterator[ChainFinding]:
+def _of_record(root: Path, record: RunRecord, branches: dict[str, list[RunBranch]]) -> Iterator[ChainFinding]:
     for earlier in record.vouches_for or ():
-        branch = branches.get(earlier.run_id)
-        if branch is None:
+        problems = [_since(root, earlier, branch) for branch in branches.get(earlier.run_id, ())]
+        if not problems:
             yield ChainFinding(
                 earlier.run_id,
                 f"dropped: run {record.run_id} names it, and no branch has it; deleted, or not fetched into this clone",
             )
-        elif (problem := _since(root, earlier, branch)) is not None:
-            yield ChainFinding(earlier.run_id, f"{problem}; run {record.run_id} names it as it was")
+        elif None not in problems:  # a branch here may be behind that of a remote; of branches apart `_apart` tells
+            yield ChainFinding(earlier.run_id, f"{problems[0]}; run {record.run_id} names it as it was")
 
 
 def _since(root: Path, earlier: EarlierRun, branch: RunBranch) -> str | None:
@@ -78,7 +80,19 @@ def _since(root: Path, earlier: EarlierRun, branch: RunBranch) -> str | None:
     was, now = show_file(root, earlier.commit, path), show_file(root, branch.commit, path)
     if was is None or digest_text(was) != earlier.digest:
         return f"changed: the record in {earlier.commit[:12]} is not the one of digest {earlier.digest[:12]}"
-    return None if now == was else _change(was, now)
+    if now != was and (problem := _change(was, now)) is not None:
+        return problem
+    signed = (Path(path).parent / "sign_offs.json").as_posix()
+    had, has = (_entries(show_file(root, commit, signed)) for commit in (earlier.commit, branch.commit))
+    return None if has[: len(had)] == had else "changed: an approval or a rejection is gone"
+
+
+def _entries(text: str | None) -> list[object]:
+    """What was signed off, as it stands there; nothing where it cannot be read."""
+    try:
+        return list(json.loads(text or "{}").get("entries") or ())
+    except (ValueError, AttributeError, TypeError):
+        return []
 
 
 def _change(was: str, now: str | None) -> str | None:
@@ -90,7 +104,7 @@ def _change(was: str, now: str | None) -> str | None:
         changed = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
     except (ValueError, AttributeError):
         return "changed: its record cannot be read any more"
-    is_late_release = set(changed) <= LATE_FIELDS and before["status"] == "passed" and before["release"] is None
+    is_late_release = set(changed) == LATE_FIELDS and before["status"] == "passed" and before["release"] is None
     return None if is_late_release else f"changed after the fact: {', '.join(changed)}"
 
 

@@ -41,6 +41,7 @@ def reject_command(start: Path, wanted: str, by: str | None, why: str) -> None:
     """Reject a run's merged model, and say what that changes."""
     root = repository_root(start)
     run = read_run(root, resolve_run(root, wanted))
+    require_own_branch(root, run.run_id)
     with registry_lock(root):
         made = sign_off.reject(root, run, by, why)
     console = Console(soft_wrap=True)

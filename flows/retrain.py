@@ -273,6 +273,7 @@ def carry_out(
 
     `problem` is what is wrong with the parameters that it was given; `look` decides whether a scheduled one trains.
     """
+    workspace.note_current(place.root, place.run_id, "start")  # before its first record, which is not its last
     try:
         attempt(place, progress, problem, look, release=release)
     finally:

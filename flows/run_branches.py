@@ -12,7 +12,7 @@ from pathlib import Path
 from flows.git import git
 from flows.run_record import RunRecord, parse_run_record
 from flows.workspace import RUN_BRANCHES
-from tasks.errors import WorkspaceInvalid
+from tasks.errors import FileInvalid, WorkspaceInvalid
 
 RUNS = Path("runs")
 """Where the records of runs lie in their commits."""
@@ -104,7 +104,7 @@ def record_texts(root: Path) -> dict[str, str]:
     branches = list(run_branches(root).values())[::-1]
     found = read_blobs(root, [f"{branch.commit}:{record_path(branch.run_id)}" for branch in branches])
     texts = zip(branches, found, strict=True)
-    return {branch.run_id: text.decode("utf-8") for branch, text in texts if text is not None}
+    return {branch.run_id: text.decode("utf-8", "replace") for branch, text in texts if text is not None}
 
 
 def record_path(run_id: str) -> str:
@@ -115,6 +115,17 @@ def record_path(run_id: str) -> str:
 def read_runs(root: Path) -> list[RunRecord]:
     """The records of all runs, the newest first; a run that began this moment has none yet.
 
-    Runs that are known from a remote alone count.
+    Runs that are known from a remote alone count, but for those whose record cannot be read here: another version of
+    this project may have made it. `tunegate audit verify --all` names them.
+
+    Raises:
+        FileInvalid: a record of this clone cannot be read.
     """
-    return [parse_run_record(text, f"{RUN_BRANCHES}{run_id}") for run_id, text in record_texts(root).items()]
+    branches, found = run_branches(root), []
+    for run_id, text in record_texts(root).items():
+        try:
+            found.append(parse_run_record(text, f"{RUN_BRANCHES}{run_id}"))
+        except FileInvalid:
+            if branches[run_id].remote is None:
+                raise
+    return found

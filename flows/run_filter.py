@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import get_args
 
 from flows.run_record import RunRecord, RunStatus
@@ -26,6 +26,7 @@ class RunFilter:
     before: datetime | None = None
     data: str | None = None
     base: str | None = None
+    variant: str | None = None
 
     @property
     def asks_nothing(self) -> bool:
@@ -42,16 +43,19 @@ class RunFilter:
             and (self.before is None or started < self.before)
             and (self.data is None or any(digest.startswith(self.data) for digest in _digests(record, DATA_STAGES)))
             and (self.base is None or _has_base(record, self.base))
+            and (self.variant is None or record.variant == self.variant)
         )
 
 
-def run_filter(
+def run_filter(  # noqa: PLR0913  one for each option of the command
     statuses: Sequence[str],
     verdict: str | None,
     since: str | None,
     until: str | None,
+    *,
     data: str | None,
     base: str | None,
+    variant: str | None = None,
 ) -> RunFilter:
     """The filter that a person's words mean; a day as `until` is taken whole.
 
@@ -66,10 +70,24 @@ def run_filter(
             raise ParamsInvalid(f"{name}: found {value!r}, expected one of {', '.join(known)}")
     before = None if until is None else _moment("--until", until)
     if before is not None:
-        before += timedelta(days=1) if "T" not in str(until) else timedelta(seconds=1)
+        before += timedelta(days=1) if _is_day(str(until)) else timedelta(seconds=1)
     return RunFilter(
-        frozenset(statuses), verdict, None if since is None else _moment("--since", since), before, data, base
+        frozenset(statuses),
+        verdict,
+        None if since is None else _moment("--since", since),
+        before,
+        data,
+        base,
+        variant,
     )
+
+
+def _is_day(text: str) -> bool:
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _moment(name: str, text: str) -> datetime:

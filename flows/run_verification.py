@@ -141,8 +141,11 @@ def _kept_findings(root: Path, record: RunRecord, revision: str) -> Iterator[Fin
 
 def _outputs_link(root: Path, record: RunRecord, cache: CacheDigests) -> Link:
     """What the stages wrote, hashed again in DVC's cache."""
-    objects = run_outputs(root, record.run_id).objects
     wrong, gone, held = [], [], 0
+    try:
+        objects = run_outputs(root, record.run_id).objects
+    except (FileInvalid, ParamsInvalid) as error:
+        return Link("outputs", "broken", f"its dvc.lock cannot be read: {str(error).splitlines()[0]}")
     for stage in record.stages:
         for out, digest in stage.output_digests.items() if stage.outcome in LOCKED else ():
             try:

@@ -26,7 +26,7 @@ from flows.look import Look
 from flows.record import Progress
 from flows.release_section import asks_for_approval
 from flows.retrain import carry_out, given_params, recover
-from flows.run_branches import read_runs
+from flows.run_branches import read_runs, run_branches
 from flows.run_record import Decision, RunRecord
 from flows.skipped import record_skip
 from flows.workspace import RunPlace
@@ -97,7 +97,7 @@ def run_or_skip(home: Path, run_id: str, variant: str | None, *, release: bool) 
     fetched = newest_commit(home) if here is None or here.fetch else Fetched(head)
     for note in fetched.notes:
         logger.warning(note)
-    params, runs = _section(home, fetched.commit), read_runs(home)
+    params, runs = _section(home, fetched.commit), own_runs(home)
     last = last_judged(run for run in runs if run.variant == variant)
     if params is not None:
         same_as = last.run_id if last is not None and _is_same_tree(home, last, fetched.commit) else None
@@ -119,6 +119,12 @@ def _variant_text(home: Path, commit: str, variant: str | None) -> tuple[str | N
         return None, None
     with workspace.at_commit(home, commit) as there:
         return given_params(there, None, variant)
+
+
+def own_runs(home: Path) -> list[RunRecord]:
+    """The runs of this clone: those of others have a budget and a cache of their own."""
+    branches = run_branches(home)
+    return [record for record in read_runs(home) if branches[record.run_id].remote is None]
 
 
 def flow_run() -> dict[str, str]:

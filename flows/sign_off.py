@@ -12,6 +12,8 @@ from pydantic import Field
 from flows import record as run_records
 from flows.branches import add_files
 from flows.git import FALLBACK_IDENTITY, git, show_file, who
+from flows.record_chain import is_ancestor
+from flows.run_branches import every_branch
 from flows.run_record import RunRecord, UtcTime
 from flows.workspace import RUN_BRANCHES
 from tasks.approvals import Approval
@@ -197,9 +199,24 @@ def starter(root: Path, run_id: str, revision: str) -> str:
 
 
 def newest_revision(root: Path, run_id: str, commit: str) -> str:
-    """Where a run's files are read: its branch, which may have an approval more, or else `commit`."""
-    branch = f"{RUN_BRANCHES}{run_id}"
-    return branch if git(root, "branch", "--list", branch) else commit
+    """Where a run's files are read: the newest of `commit`, its branch here and in remotes, which may have more."""
+    newest = commit
+    for branch in every_branch(root):
+        if branch.run_id == run_id and is_ancestor(root, newest, branch.commit):
+            newest = branch.commit
+    return newest
+
+
+def check_rejected_nowhere(root: Path, run: RunRecord, commit: str) -> None:
+    """Refuse what a person rejected in this clone, or in a remote as far as it was fetched.
+
+    Raises:
+        NotApproved: as `check_not_rejected`.
+    """
+    for branch in every_branch(root):
+        if branch.run_id == run.run_id and branch.remote is not None and not is_ancestor(root, branch.commit, commit):
+            check_not_rejected(root, run, branch.commit)
+    check_not_rejected(root, run, newest_revision(root, run.run_id, commit))
 
 
 def is_required(run: RunRecord, *, now: bool) -> bool:

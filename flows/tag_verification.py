@@ -15,6 +15,7 @@ from flows.run_record import RunRecord
 _COMMIT = "%(if)%(*objectname)%(then)%(*objectname)%(else)%(objectname)%(end)"
 _FORMAT = f"%(refname:strip=2)%00%(objecttype)%00{_COMMIT}%00%(subject)"
 _VERSION = re.compile(r"(?P<name>[^@#!\s]+)@v\d+\.\d+\.\d+")
+_NUMBERED = re.compile(r"(?P<name>[^@#!\s]+)[@#]\S*#(?P<number>\d+)")
 _STAGE = re.compile(r"(?P<name>[^@#!\s]+)#(?P<stage>[^@#!\s]+?)!?#(?P<number>\d+)")
 
 
@@ -38,7 +39,8 @@ def read_tags(root: Path) -> list[Tag]:
 def tag_findings(root: Path, records: Iterable[RunRecord], own: set[str]) -> list[Finding]:
     """Every tag that does not say what it said when it was made, and every release on record without its tag.
 
-    A version's tag and a stage's tag are GTO's, which have a message; the stages of a model are numbered without gaps.
+    A version's tag and a stage's tag are GTO's, which have a message; GTO numbers all tags of a model that have a
+    number, whatever their stage, without gaps.
     Those of our `own` names and of every model that a run released are looked at.
     """
     known, tags, branches = list(records), read_tags(root), run_branches(root)
@@ -92,8 +94,8 @@ def _of_stage(root: Path, tag: Tag, names: set[str]) -> Iterator[Finding]:
 def _gaps(tags: list[Tag], names: set[str]) -> Iterator[Finding]:
     numbers: dict[str, set[int]] = {}
     for tag in tags:
-        if (match := _STAGE.fullmatch(tag.name)) is not None and match["name"] in names:
-            numbers.setdefault(f"{match['name']}#{match['stage']}", set()).add(int(match["number"]))
-    for stage, found in numbers.items():
+        if (match := _NUMBERED.fullmatch(tag.name)) is not None and match["name"] in names:
+            numbers.setdefault(match["name"], set()).add(int(match["number"]))
+    for name, found in numbers.items():
         for number in sorted(set(range(1, max(found) + 1)) - found):
-            yield Finding(f"{stage}#{number}", "missing: a later tag of the stage is there; deleted, or not fetched")
+            yield Finding(f"{name}#…#{number}", "missing: a later tag of the model is there; deleted, or not fetched")

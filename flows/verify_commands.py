@@ -138,7 +138,7 @@ def verify_tag(root: Path, names: set[str], tag: str, key: Path | None) -> Verif
     began = time.monotonic()
     try:
         released = read_release(root, tag)
-    except PublishRefused as error:
+    except (PublishRefused, FileInvalid) as error:
         is_ours = tag.rpartition("@")[0] in names
         return Verified(tag, (Link("tag", "broken", str(error)),), "", is_skipped=not is_ours)
     found = release_verification.verify_release(root, released, key)
@@ -155,11 +155,14 @@ def _verified(subject: str, links: list[Link], summary: str) -> Verified:
 
 
 def _sign_off_findings(root: Path, released: Released) -> list[Finding]:
-    """Whether the approval that the run's own parameters ask for is there; today's say nothing of what was before."""
-    if not sign_off.is_required(released.record, now=False):
-        return []
+    """Whether the approval that the run's own parameters ask for is there, and nobody has rejected it since.
+
+    Today's parameters say nothing of what was before.
+    """
     try:
-        sign_off.check_sign_off(root, released.record, released.commit)
+        if sign_off.is_required(released.record, now=False):
+            sign_off.check_sign_off(root, released.record, released.commit)
+        sign_off.check_rejected_nowhere(root, released.record, released.commit)
     except (NotApproved, FileInvalid) as error:
         return [Finding(sign_off.SIGN_OFFS, str(error))]
     return []
