@@ -37,9 +37,17 @@ def has_verdict(run: RunRecord) -> bool:
     return run.verdict is not None and run.status in {"passed", "refused", "inconclusive"}
 
 
-def last_judged(runs: Iterable[RunRecord]) -> RunRecord | None:
-    """The newest run with a verdict, of runs with the newest first."""
-    return next(filter(has_verdict, runs), None)
+def last_judged(runs: Iterable[RunRecord], name: str) -> RunRecord | None:
+    """The newest whole run with a verdict whose model would be released as `name`, of runs with the newest first.
+
+    A candidate of a sweep ends at the gate: its data has been tried, and nothing that could be released came of it.
+    """
+    return next((run for run in runs if has_verdict(run) and run.until is None and _name_of(run) == name), None)
+
+
+def _name_of(run: RunRecord) -> object:
+    release = run.params.get("release")
+    return release.get("name") if isinstance(release, dict) else None
 
 
 def used_in(month: str, runs: Iterable[RunRecord]) -> Used:

@@ -24,6 +24,8 @@ from tasks.yaml_files import read_yaml
 
 ROOT_VARIABLE = "TUNEGATE_ROOT"
 """The variable by which a prefect.yaml names the workspace, so that no machine's path stands in it."""
+SCHEDULE_KEYS = frozenset({"cron", "interval", "timezone"})
+"""What a schedule may have: `tunegate serve` would leave out the others that Prefect knows."""
 MODULE, FUNCTION = "flows/scheduled.py", "scheduled_retrain"
 
 
@@ -61,6 +63,8 @@ def _problems(entry: DeploymentConfig) -> list[str]:
     except (ParameterTypeError, TypeError, ValueError) as error:
         found.append(f"{entry.name}: parameters: {error}")
     for item in entry.schedules or []:
+        if unknown := sorted(getattr(item, "model_fields_set", set()) - SCHEDULE_KEYS):
+            found.append(f"{entry.name}: schedules: {', '.join(unknown)}: expected {', '.join(sorted(SCHEDULE_KEYS))}")
         try:
             _schedule(item)
         except (TypeError, ValueError) as error:
@@ -94,7 +98,7 @@ def serve_here(root: Path, file: Path, names: Sequence[str]) -> None:
         Unavailable: no server is configured.
     """
     _require_server()
-    serve(*(served(root, entry) for entry in read_deployments(file, names)), print_starting_message=False)
+    serve(*(served(root, entry) for entry in read_deployments(file, names)), limit=1, print_starting_message=False)
 
 
 def served(root: Path, entry: DeploymentConfig) -> RunnerDeployment:

@@ -58,13 +58,24 @@ def check_input(
     needs_base = reached is None or "base" in reached
     if needs_base and isinstance(origin, PathOrigin) and not Path(origin.path).is_dir():
         raise BaseInvalid(f"{shown} base_model.origin.path: {origin.path}: no such folder; nothing was started")
-    if release and until is None:
-        _check_signing(root, params.release)
-    if release and until is None and params.release.target == "hub":
+    check_release(root, params.release, is_asked_for=release and until is None)
+    return params
+
+
+def check_release(root: Path, release: ReleaseParams, *, is_asked_for: bool) -> None:
+    """Refuse now what a release would stumble over after hours: keys that are wrong, a token that is not there.
+
+    Raises:
+        KeyInvalid: releases are to be signed, and the keys cannot do it.
+        PublishFailed: publishing to the Hub needs a token.
+    """
+    if not is_asked_for:
+        return
+    _check_signing(root, release)
+    if release.target == "hub":
         from tasks.publish_hub_session import read_token  # noqa: PLC0415  only where a token is needed
 
         read_token()
-    return params
 
 
 def check_stage_names(root: Path, params: Params, shown: Path) -> None:

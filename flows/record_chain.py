@@ -33,9 +33,9 @@ class ChainFinding:
 def ends_of_the_chain(root: Path, run_id: str) -> tuple[EarlierRun, ...]:
     """What the record of `run_id` vouches for: every other run on record that no record names yet."""
     texts = record_texts(root)
-    for other in (run_id, running_id(root)):  # the record of a run in progress is not its last
-        texts.pop(other or "", None)
+    texts.pop(run_id, None)
     named = {run for text in texts.values() for run in _named_in(text)}
+    texts.pop(running_id(root) or "", None)  # the record of a run in progress is not its last
     branches = run_branches(root)
     return tuple(
         EarlierRun(run_id=other, commit=branches[other].commit, digest=digest_text(texts[other]))

@@ -16,7 +16,7 @@ from flows.record import read_run
 from flows.release_section import asks_for_approval
 from flows.remotes import remote_of
 from flows.run_record import ReleaseRecord
-from flows.sign_off import check_sign_off
+from flows.sign_off import check_bytes_not_rejected, check_sign_off
 from flows.version_rule import change_since
 from flows.workspace import RUN_BRANCHES
 from tasks import paths
@@ -87,12 +87,14 @@ def release_flow(root: str, worktree: str, run_id: str, commit: str) -> dict[str
         A `ReleaseRecord` as plain data; `register_and_promote` makes it a release once its run is on record.
 
     Raises:
-        NotApproved: the run's parameters or today's ask for the approval of another person, and there is none.
+        NotApproved: the run's parameters or today's ask for the approval of another person, and there is none; or
+            somebody rejected these bytes.
     """
     params = load_params(Path(worktree) / paths.PARAMS)
     run = read_run(Path(root), run_id)
     if params.release.require_approval or asks_for_approval(Path(root), run.variant):
         check_sign_off(Path(root), run, f"{RUN_BRANCHES}{run_id}")
+    check_bytes_not_rejected(Path(root), read_json(Path(worktree) / paths.PARITY, Parity).merged_digest)
     version = version_after(Path(root), params.release.name, Path(worktree))
     return publish_model(root, worktree, run_id, commit, version)
 

@@ -19,7 +19,7 @@ from flows import display, record, registry, workspace
 from flows.champion import bring_up_to_date, write_samples
 from flows.evidence import data_docs
 from flows.index_page import refresh_index
-from flows.preflight import check_stage_names
+from flows.preflight import check_machine, check_release, check_stage_names
 from flows.record import Progress
 from flows.release import identical_release, register_and_promote, release_flow
 from flows.release_section import asks_for_approval
@@ -35,10 +35,11 @@ from flows.reproduce import (
     why_stale,
 )
 from flows.run_record import ReleaseRecord, RunRecord, RunStatus, StageRecord
+from flows.sign_off import check_bytes_not_rejected
 from flows.variants import chosen_text
 from flows.workspace import RunPlace
 from tasks import paths
-from tasks.errors import EXIT_INPUT, EXIT_REFUSED, ParamsInvalid, TunegateError
+from tasks.errors import EXIT_INPUT, EXIT_REFUSED, NotApproved, ParamsInvalid, TunegateError
 from tasks.files import read_json
 from tasks.params import Params, RunParams, load_params
 from tasks.records import Pace, Parity, Serving
@@ -213,6 +214,12 @@ def publish_or_reuse(place: RunPlace, params: Params, progress: Progress) -> Non
         progress.reason += f"; not released yet: another person has to give `tunegate approve {place.run_id}`"
         display.current().line("release", f"waits until another person gives `tunegate approve {place.run_id}`")
         return
+    try:
+        check_bytes_not_rejected(place.root, parity.merged_digest)
+    except NotApproved as error:
+        progress.reason += f"; not released, its bytes are those of a rejected run: {error}"
+        display.current().line("release", f"not released: {error}")
+        return
     workspace.note_current(place.root, place.run_id, "release")
     published = release_flow(str(place.root), str(place.worktree), place.run_id, place.start_commit)
     progress.release = ReleaseRecord.model_validate(published)
@@ -288,6 +295,9 @@ def attempt(
         commit_record(place, progress)  # first of all: a run that is killed from here on is on record
         params = params_of(place, problem)
         check_stage_names(place.worktree, params, paths.PARAMS)
+        if look is not None:  # nobody has looked before it was started
+            check_machine(place.worktree, params)
+            check_release(place.root, params.release, is_asked_for=release)
         champion, _ = registry.champion(place.root, params.release.name, params.release.stage)
         registry.write_champion(place.worktree, champion)
         write_samples(place, champion)

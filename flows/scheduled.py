@@ -4,7 +4,6 @@ One at a time: the lock of the workspace decides, on whatever server the schedul
 becomes of a run that finds it taken.
 """
 
-import contextlib
 import tempfile
 import time
 from contextlib import ExitStack
@@ -30,19 +29,20 @@ from flows.run_branches import read_runs, run_branches
 from flows.run_record import Decision, RunRecord
 from flows.skipped import record_skip
 from flows.workspace import RunPlace
-from tasks.errors import ParamsInvalid, RunNotFound, WorkspaceBusy
+from tasks.errors import ParamsInvalid, TunegateError, WorkspaceBusy
 from tasks.files import write_text
-from tasks.params import RetrainParams, load_sections
+from tasks.params import ReleaseParams, RetrainParams, load_sections
 from tasks.paths import PARAMS
 
 POLL_SECONDS = 2.0
 OnBusy = Literal["queue", "cancel", "skip"]
 
 
-class RetrainSection(BaseModel):
-    """The section alone; the others may be wrong."""
+class ScheduleSections(BaseModel):
+    """What a scheduled run is decided by; the other sections may be wrong."""
 
     retrain: RetrainParams
+    release: ReleaseParams
 
 
 @flow(name="scheduled-retrain", log_prints=False)
@@ -61,16 +61,19 @@ def scheduled_retrain(
         `Completed`, named Passed, Refused, Inconclusive or Skipped; `Cancelled` where the workspace is busy and
         `on_busy` is `cancel`, without a record. A crash raises, after its record was committed.
     """
-    home, run_id = repository_root(Path(root)), workspace.new_run_id(datetime.now(UTC))
-    here = _section(home, "HEAD")
+    home = repository_root(Path(root))
+    sections = _sections(home, "HEAD", variant)
+    here = None if sections is None else sections.retrain
     with ExitStack() as held:
         try:
             _enter_lock(held, home, here, on_busy)
         except WorkspaceBusy as busy:
             if _choice(here, on_busy) == "cancel":
                 return Cancelled(message=str(busy))
+            run_id = workspace.new_run_id(datetime.now(UTC))
             _record_busy(home, run_id, variant)
         else:
+            run_id = workspace.new_run_id(datetime.now(UTC))  # after the wait: runs are ordered by their ids
             _run_and_tell_crashes(home, run_id, variant, release=release)
     ended = record.read_run(home, run_id)
     refresh_index(home)
@@ -82,9 +85,12 @@ def _run_and_tell_crashes(home: Path, run_id: str, variant: str | None, *, relea
     try:
         with workspace.state_outlives_the_worktree(home):
             run_or_skip(home, run_id, variant, release=release)
-    except BaseException:
-        with contextlib.suppress(RunNotFound):  # it may have ended before its first record
+    except BaseException as error:
+        try:
             _tell(home, record.read_run(home, run_id))
+        except (TunegateError, ValueError):  # it ended before its first record, or no record can be read
+            text = f"run {run_id}: crashed before its first record: {type(error).__name__}"
+            notifications.tell("crashed", text, _told(home, variant), get_run_logger())
         raise
 
 
@@ -92,15 +98,17 @@ def run_or_skip(home: Path, run_id: str, variant: str | None, *, release: bool) 
     """Fetch, decide, and run the line or put on record why not; the lock is held."""
     logger = get_run_logger()
     recover(home)
-    here = _section(home, "HEAD")
+    here = _sections(home, "HEAD", variant)
     head = git(home, "rev-parse", "HEAD")
-    fetched = newest_commit(home) if here is None or here.fetch else Fetched(head)
+    fetched = newest_commit(home) if here is None or here.retrain.fetch else Fetched(head)
     for note in fetched.notes:
         logger.warning(note)
-    params, runs = _section(home, fetched.commit), own_runs(home)
-    last = last_judged(run for run in runs if run.variant == variant)
+    text, problem = _variant_text(home, fetched.commit, variant)
+    sections, runs = _sections(home, fetched.commit, variant), own_runs(home)
+    params = None if sections is None else sections.retrain
+    last = None if sections is None else last_judged(runs, sections.release.name)
     if params is not None:
-        same_as = last.run_id if last is not None and _is_same_tree(home, last, fetched.commit) else None
+        same_as = last.run_id if last is not None and _is_same_start(home, last, fetched.commit, text) else None
         decision = reason_to_skip(params, used_in(record.now()[:7], runs), same_as)
         if decision is not None:
             decision = decision.model_copy(update={"notes": fetched.notes})
@@ -108,7 +116,6 @@ def run_or_skip(home: Path, run_id: str, variant: str | None, *, release: bool) 
             return
     progress = Progress(started_at=record.now(), trigger="schedule", variant=variant)
     look = None if params is None else Look(params, None if last is None else last.run_id, fetched.notes)
-    text, problem = _variant_text(home, fetched.commit, variant)
     place: RunPlace = workspace.open_place(home, run_id, text, fetched.commit)
     carry_out(place, progress, problem, look, release=release)  # without parameters it says what is wrong with them
 
@@ -132,22 +139,31 @@ def flow_run() -> dict[str, str]:
     return {"flow_run_id": str(runtime.flow_run.id or ""), "flow_run_name": str(runtime.flow_run.name or "")}
 
 
-def _section(home: Path, commit: str) -> RetrainParams | None:
-    """The section `retrain` at a commit; None where it cannot be read, which the run itself will report."""
-    text = show_file(home, commit, str(PARAMS))
+def _sections(home: Path, commit: str, variant: str | None) -> ScheduleSections | None:
+    """What the parameters of a commit say of scheduled runs; None where it cannot be read: the run itself says why."""
+    text, problem = _variant_text(home, commit, variant)
+    if problem is not None:
+        return None
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / PARAMS
-        write_text(file, text or "")
+        write_text(file, text or show_file(home, commit, str(PARAMS)) or "")
         try:
-            return load_sections(RetrainSection, file).retrain
+            return load_sections(ScheduleSections, file)
         except ParamsInvalid:
             return None
 
 
-def _is_same_tree(home: Path, last: RunRecord, commit: str) -> bool:
-    """Whether `commit` has exactly the files that the last run with a verdict started from."""
-    one, other = (git(home, "rev-parse", f"{name}^{{tree}}") for name in (last.snapshot_commit, commit))
-    return one == other
+def _is_same_start(home: Path, last: RunRecord, commit: str, text: str | None) -> bool:
+    """Whether the last run with a verdict started from exactly the files of `commit`, with `text` for params.yaml."""
+    if text is None:
+        return _tree(home, last.snapshot_commit) == _tree(home, commit)
+    has_same_params = show_file(home, last.snapshot_commit, str(PARAMS)) == text
+    is_clean = set(last.changed_files) <= {str(PARAMS)}
+    return has_same_params and is_clean and _tree(home, last.base_commit) == _tree(home, commit)
+
+
+def _tree(home: Path, commit: str) -> str:
+    return git(home, "rev-parse", f"{commit}^{{tree}}")
 
 
 def _choice(params: RetrainParams | None, on_busy: OnBusy | None) -> OnBusy:
@@ -183,6 +199,11 @@ def _record_busy(home: Path, run_id: str, variant: str | None) -> None:
 def _tell(home: Path, ended: RunRecord) -> None:
     """Tell people what became of the run; what cannot be told is logged."""
     event = notifications.event_of(ended, asks_for_approval=asks_for_approval(home, ended.variant))
-    params = _section(home, "HEAD")
     text = notifications.text_of(ended, event)
-    notifications.tell(event, text, [] if params is None else params.notify, get_run_logger())
+    notifications.tell(event, text, _told(home, ended.variant), get_run_logger())
+
+
+def _told(home: Path, variant: str | None) -> list[str]:
+    """The notification blocks of the parameters; none where they cannot be read."""
+    sections = _sections(home, "HEAD", variant)
+    return [] if sections is None else sections.retrain.notify

@@ -13,7 +13,7 @@ from flows import record as run_records
 from flows.branches import add_files
 from flows.git import FALLBACK_IDENTITY, git, show_file, who
 from flows.record_chain import is_ancestor
-from flows.run_branches import every_branch
+from flows.run_branches import every_branch, read_blobs
 from flows.run_record import RunRecord, UtcTime
 from flows.workspace import RUN_BRANCHES
 from tasks.approvals import Approval
@@ -160,19 +160,43 @@ def check_not_rejected(root: Path, run: RunRecord, revision: str) -> None:
         NotApproved: it is rejected; the message says by whom and why.
     """
     entries = read_sign_offs(root, revision, run.run_id)
-    rejected = [entry for entry in entries if entry.approval.decision == "refused"]
-    if not rejected:
+    if all(entry.approval.decision != "refused" for entry in entries):
         return
-    last, started_by = rejected[-1], starter(root, run.run_id, revision)
-    for entry in standing(entries):
-        is_known = not _is_nobody(entry.recorded_by) and entry.approval.digest == last.approval.digest
-        is_own = _is_same(entry.recorded_by, last.recorded_by)
-        if is_known and (is_own or not _is_same(entry.recorded_by, started_by)):
-            return
-    raise NotApproved(
-        f"run {run.run_id} was rejected by {last.approval.approved_by} at {last.at}: {last.why}\n"
-        f"only that person, or another one than {started_by}, can take it back: `tunegate approve {run.run_id}`"
-    )
+    started_by = starter(root, run.run_id, revision)
+    for place, entry in enumerate(entries):
+        if entry.approval.decision == "refused" and not any(
+            _takes_back(later, entry, started_by) for later in entries[place + 1 :]
+        ):
+            raise NotApproved(
+                f"run {run.run_id} was rejected by {entry.approval.approved_by} at {entry.at}: {entry.why}\n"
+                f"only that person, or another one than {started_by}, can take it back: "
+                f"`tunegate approve {run.run_id}`"
+            )
+
+
+def _takes_back(later: SignOff, rejection: SignOff, started_by: str) -> bool:
+    """Whether a later entry lifts a rejection: by who gave it, or by another person than who started the run."""
+    if (later.approval.decision, later.approval.digest) != ("approved", rejection.approval.digest):
+        return False
+    if _is_nobody(later.recorded_by):
+        return False
+    is_another = not _is_nobody(started_by) and not _is_same(later.recorded_by, started_by)
+    return is_another or _is_same(later.recorded_by, rejection.recorded_by)
+
+
+def check_bytes_not_rejected(root: Path, digest: str) -> None:
+    """Refuse a merged model that a person rejected in whatever run made the same bytes before.
+
+    Raises:
+        NotApproved: as `check_not_rejected`.
+    """
+    branches = every_branch(root)
+    texts = read_blobs(root, [f"{branch.commit}:{_path(branch.run_id, SIGN_OFFS)}" for branch in branches])
+    for branch, text in zip(branches, texts, strict=True):
+        if text is not None and digest.encode() in text:
+            entries = parse_json(text.decode("utf-8", "replace"), SignOffs, branch.ref).entries
+            if any((entry.approval.decision, entry.approval.digest) == ("refused", digest) for entry in entries):
+                check_not_rejected(root, run_records.read_run(root, branch.run_id), branch.commit)
 
 
 def standing(entries: tuple[SignOff, ...]) -> tuple[SignOff, ...]:

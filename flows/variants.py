@@ -158,8 +158,10 @@ def _changes(below: Values, over: Values, above: str = "") -> Iterator[tuple[str
     """Every value that `over` puts into `below`, by its dotted key."""
     for key, value in over.items():
         under = below.get(key)
-        if isinstance(under, dict) and isinstance(value, dict):
+        if isinstance(under, dict) and isinstance(value, dict) and value.keys() <= under.keys():
             yield from _changes(under, value, f"{above}{key}.")
+        elif isinstance(under, dict) and isinstance(value, dict):
+            yield f"{above}{key}", _merged(under, value)  # type: ignore[misc]  # as below
         else:
             yield f"{above}{key}", value  # type: ignore[misc]  # a file's value: strings, numbers, lists, mappings
 

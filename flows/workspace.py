@@ -5,16 +5,19 @@ commit by a snapshot, so that what ran is what is recorded.
 """
 
 import configparser
+import contextlib
 import fcntl
 import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TextIO
 
 from pydantic import BaseModel, ConfigDict
 
@@ -78,14 +81,12 @@ def lock(root: Path) -> Iterator[None]:
     """
     path = common_folder(root) / "tunegate.lock"
     with path.open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _locked(file):
             file.seek(0)
             holder = file.read().strip() or "an unknown process"
             raise WorkspaceBusy(
                 f"{root}: another run holds this workspace ({holder}); wait for it, or see `tunegate status`"
-            ) from None
+            )
         file.truncate(0)
         file.write(f"PID {os.getpid()}, since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC")
         file.flush()
@@ -93,6 +94,16 @@ def lock(root: Path) -> Iterator[None]:
             yield
         finally:
             file.truncate(0)
+
+
+def _locked(file: TextIO) -> bool:
+    """Take the lock of a file; who only asks whether it is held (`lock_holder`) has it for a moment too."""
+    for wait in (0.0, 0.05, 0.2, 0.5):
+        time.sleep(wait)
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+    return False
 
 
 @contextmanager

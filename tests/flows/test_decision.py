@@ -117,8 +117,20 @@ def test_data_was_learned_from_where_a_verdict_came_to_its_end(status: RunStatus
 
 def test_the_newest_run_with_a_verdict_is_what_is_compared_with() -> None:
     skipped = passed_record().model_copy(update={"status": "skipped", "verdict": None})
-    assert last_judged([skipped, refused_record(), passed_record()]) == refused_record()
-    assert last_judged([skipped]) is None
+    named = [
+        run.model_copy(update={"params": {"release": {"name": "router"}}})
+        for run in (refused_record(), passed_record())
+    ]
+    assert last_judged([skipped, *named], "router") == named[0]
+    assert last_judged([skipped, *named], "another-model") is None
+    assert last_judged([skipped], "router") is None
+
+
+def test_a_candidate_of_a_sweep_is_not_what_is_compared_with() -> None:
+    router = {"params": {"release": {"name": "router"}}}
+    trial, whole = (refused_record().model_copy(update=router | {"until": until}) for until in ("gate", None))
+    assert last_judged([trial, whole], "router") == whole
+    assert last_judged([trial], "router") is None
 
 
 def test_a_decision_is_on_record_with_the_run() -> None:

@@ -62,6 +62,7 @@ def test_an_interval_in_seconds_is_one_for_prefect(tmp_path: Path) -> None:
         ('cron: "0 3 * * 1"', 'cron: "61 3 * * 1"', "weekly: schedules: "),
         ("timezone: UTC", "timezone: Mars/North", "weekly: schedules: "),
         ('cron: "0 3 * * 1"', 'crno: "0 3 * * 1"', "crno"),
+        ("timezone: UTC", "timezone: UTC\n        active: false", "weekly: schedules: active: expected cron, interval"),
         ("on_busy: null", "on_busy: wait", "weekly: parameters: "),
         ("root: .", "rooot: .", "weekly: parameters: "),
         ("scheduled_retrain", "retrain", "weekly: entrypoint 'flows/scheduled.py:retrain'"),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows import late_release
+from flows import late_release, workspace
 from flows.branches import add_files
 from flows.git import git
 from flows.record import read_run
@@ -96,6 +96,60 @@ def test_an_approval_and_a_late_release_leave_the_chain_whole(three: Path) -> No
     ]
 
 
+def test_of_a_run_in_progress_nobody_vouches_for_its_first_record(three: Path) -> None:
+    with workspace.lock(three):
+        workspace.note_current(three, RUNS[2], "start")
+        assert ends_of_the_chain(three, "another") == ()
+    assert [earlier.run_id for earlier in ends_of_the_chain(three, "another")] == [RUNS[2]]
+
+
+@pytest.fixture
+def signed(three: Path) -> Path:
+    """The second run was signed off before the third, which vouches for it, was on record."""
+    git(three, "branch", "-D", f"run/{RUNS[2]}")
+    git(three, "config", "user.name", "Grace")
+    git(three, "config", "user.email", "grace@example.org")
+    approve(three, read_run(three, RUNS[1]), None, "read it", is_required=False)
+    pass_only(three, 3)
+    assert problems(three) == []
+    return three
+
+
+def test_a_reason_alone_is_not_written_anew_and_no_sign_off_goes(signed: Path) -> None:
+    add_files(signed, f"run/{RUNS[1]}", {f"runs/{RUNS[1]}/sign_offs.json": '{"entries": []}'}, "x")
+    assert problems(signed) == [
+        f"{RUNS[1]}: changed: an approval or a rejection is gone; run {RUNS[2]} names it as it was"
+    ]
+    rewrite(signed, RUNS[0], lambda record: record.update(reason="approved by legal"), amend=False)
+    assert f"{RUNS[0]}: changed after the fact: reason; run {RUNS[1]} names it as it was" in problems(signed)
+
+
+def test_a_branch_that_is_behind_its_remote_is_not_said_to_be_rewritten(signed: Path) -> None:
+    branch = f"run/{RUNS[1]}"
+    git(signed, "update-ref", f"refs/remotes/origin/{branch}", branch)
+    git(signed, "update-ref", f"refs/heads/{branch}", f"{branch}~1")
+    assert problems(signed) == []
+
+
+@pytest.mark.parametrize("text", ['{"run_id": 7}', '{"vouches_for": [{}]}', "torn {"])
+def test_a_record_of_another_version_that_a_remote_has_stops_nothing(three: Path, text: str) -> None:
+    git(three, "branch", "run/20991231-000000-ffff", "main")
+    add_files(three, "run/20991231-000000-ffff", {record_path("20991231-000000-ffff"): text}, "newer")
+    git(three, "update-ref", "refs/remotes/origin/run/20991231-000000-ffff", "run/20991231-000000-ffff")
+    git(three, "update-ref", "-d", "refs/heads/run/20991231-000000-ffff")
+    assert [record.run_id for record in read_runs(three)] == [RUNS[2], RUNS[1], RUNS[0]]
+    assert {earlier.run_id for earlier in ends_of_the_chain(three, "x")} == {RUNS[2], "20991231-000000-ffff"}
+
+
+def test_a_lock_of_dvcs_that_cannot_be_read_is_named_and_the_rest_is_looked_at(
+    released: Path, tunegate: Tunegate
+) -> None:
+    add_files(released, f"run/{RUNS[0]}", {"dvc.lock": "stages: [\n"}, "x")
+    code, found = broken(tunegate, "--all")
+    assert code == 3
+    assert any(line.startswith("outputs: its dvc.lock cannot be read") for line in found[f"run {RUNS[0]}"])
+
+
 def passed_late(root: Path) -> str:
     """Put a release on the record of the first run, as `flows.late_release` does; returns the text of the record."""
     record = json.loads(git(root, "show", f"run/{RUNS[0]}:{record_path(RUNS[0])}"))
@@ -183,8 +237,17 @@ def test_verify_all_finds_moved_replaced_and_missing_tags(released: Path, tunega
     assert found["tags"] == [
         f"{NAME}#production#1: replaced: it has no message, as the tags have that a promotion makes",
         f"{NAME}#production#3: moved: its message says {NAME}@v0.0.3, it names the commit of {NAME}@v0.0.1",
-        f"{NAME}#production#2: missing: a later tag of the stage is there; deleted, or not fetched",
+        f"{NAME}#…#2: missing: a later tag of the model is there; deleted, or not fetched",
     ]
+
+
+def test_the_numbers_of_a_models_tags_run_over_all_its_stages(released: Path, tunegate: Tunegate) -> None:
+    for version, stage in (("v0.0.1", "production"), ("v0.0.1", "staging"), ("v0.0.2", "production")):
+        assert tunegate("promote", version, "--stage", stage)[0] == 0
+    run(released, "gto", "deprecate", NAME, "v0.0.1", "staging")
+    assert broken(tunegate, "--all") == (0, {})
+    git(released, "tag", "--delete", f"{NAME}#staging#2")
+    assert broken(tunegate, "--all")[0] == 3
 
 
 def test_verify_all_finds_a_version_whose_tag_was_deleted_or_moved(released: Path, tunegate: Tunegate) -> None:

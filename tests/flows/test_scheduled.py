@@ -17,6 +17,7 @@ from flows.run_branches import read_runs
 from flows.run_record import RunRecord
 from flows.scheduled import scheduled_retrain
 from tasks import paths
+from tasks.errors import KeyInvalid
 from tasks.records import LedgerEntry
 from tasks.tables import write_examples, write_records
 from tests.flows.test_data_commands import entry, example
@@ -122,6 +123,43 @@ def test_a_candidate_that_the_gate_refuses_is_a_refusal_and_its_data_is_not_new_
     assert (run.status, cause(run), run.decision and run.decision.compared_with) == (
         "skipped", "nothing_new", refused.run_id,
     )  # fmt: skip
+
+
+def test_what_a_release_will_need_is_looked_at_before_the_hours_are_spent(judged: Path, tmp_path: Path) -> None:
+    give_rows(judged, "one", "two", "three")
+    want(judged, "signing_key: null", f"signing_key: {tmp_path / 'gone.pem'}")
+    want(judged, "public_key: null", "public_key: release.pub")
+    with pytest.raises(KeyInvalid):
+        scheduled_retrain(str(judged))
+    ended = read_runs(judged)[0]
+    assert ended.status == "invalid"
+    assert "gone.pem" in ended.reason
+    assert {stage.outcome for stage in ended.stages} == {"not_run"}
+
+
+def test_a_variant_is_decided_by_its_own_parameters_and_its_own_runs(judged: Path) -> None:
+    (judged / "params/variants").mkdir(parents=True)
+    (judged / "params/variants/customer.yaml").write_text("lora:\n  r: 8\nretrain:\n  min_new_rows: 2\n", "utf-8")
+    git(judged, "add", "params")
+    commit(judged, "a customer")
+    state, first = go(judged, variant="customer")
+    assert (state.name, first.variant, cause(first)) == ("Passed", "customer", "first_run")
+    assert cause(go(judged, variant="customer")[1]) == "nothing_new"
+    give_rows(judged, "one", "two", "three")
+    _, skipped = go(judged, variant="customer")
+    assert (skipped.variant, cause(skipped)) == ("customer", "too_few_new_rows")
+    assert cause(go(judged)[1]) == "new_rows"
+
+
+def test_a_run_that_dies_before_its_first_record_is_told(judged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[str, str]] = []
+    monkeypatch.setattr("flows.scheduled.notifications.tell", lambda event, text, *_: told.append((event, text)))
+    monkeypatch.setattr("flows.scheduled.own_runs", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        scheduled_retrain(str(judged), release=False)
+    ((event, text),) = told
+    assert event == "crashed"
+    assert text.endswith("crashed before its first record: ZeroDivisionError")
 
 
 def test_a_budget_that_is_used_skips_before_anything_is_looked_at(judged: Path) -> None:

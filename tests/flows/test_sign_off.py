@@ -244,6 +244,54 @@ def test_who_started_the_run_cannot_take_back_the_rejection_of_another(
             sign_off.check_not_rejected(by_ada, record, revision)
 
 
+def test_a_rejection_of_ones_own_washes_away_no_other(by_ada: Path) -> None:
+    record, revision = read_run(by_ada, RUNS[0]), f"run/{RUNS[0]}"
+    sign_off.reject(by_ada, record, None, "no")
+    act_as(by_ada, ADA)
+    sign_off.reject(by_ada, record, None, "mine")
+    sign_off.approve(by_ada, record, None, "yes", is_required=False)
+    with pytest.raises(NotApproved, match=r"was rejected by Ben .*: no\n"):
+        sign_off.check_not_rejected(by_ada, record, revision)
+    act_as(by_ada, BEN)
+    sign_off.approve(by_ada, record, None, "seen", is_required=True)
+    sign_off.check_not_rejected(by_ada, record, revision)
+
+
+def test_where_nobody_knows_who_started_the_run_only_who_rejected_it_takes_that_back(short_line: Path) -> None:
+    act_as(short_line, NOBODY)
+    record, revision = pass_only(short_line), f"run/{RUNS[0]}"
+    act_as(short_line, BEN)
+    sign_off.reject(short_line, record, None, "no")
+    act_as(short_line, ADA)
+    sign_off.approve(short_line, record, None, "yes", is_required=False)
+    with pytest.raises(NotApproved, match="was rejected by Ben"):
+        sign_off.check_not_rejected(short_line, record, revision)
+
+
+def test_the_bytes_of_a_rejected_run_are_released_by_no_other_run(by_ada: Path) -> None:
+    record = read_run(by_ada, RUNS[0])
+    digest = sign_off.released_digest(record)
+    sign_off.check_bytes_not_rejected(by_ada, digest)
+    sign_off.reject(by_ada, record, None, "complaints")
+    with pytest.raises(NotApproved, match=f"run {RUNS[0]} was rejected by Ben"):
+        sign_off.check_bytes_not_rejected(by_ada, digest)
+    sign_off.check_bytes_not_rejected(by_ada, "0" * 64)
+
+
+def test_a_rejection_that_was_fetched_and_not_merged_holds(by_ada: Path, tmp_path: Path) -> None:
+    record, branch = read_run(by_ada, RUNS[0]), f"run/{RUNS[0]}"
+    before = git(by_ada, "rev-parse", branch)
+    sign_off.reject(by_ada, record, None, "no")
+    git(by_ada, "update-ref", f"refs/remotes/origin/{branch}", branch)
+    git(by_ada, "update-ref", f"refs/heads/{branch}", before)
+    sign_off.check_not_rejected(by_ada, record, branch)  # what is here says nothing
+    with pytest.raises(NotApproved, match="was rejected by Ben"):
+        sign_off.check_rejected_nowhere(by_ada, record, before)
+    git(by_ada, "update-ref", "-d", f"refs/heads/{branch}")
+    with pytest.raises(NotApproved, match="was rejected by Ben"):
+        sign_off.check_rejected_nowhere(by_ada, record, before)
+
+
 def test_who_started_a_run_can_reject_it_and_take_that_back(by_ada: Path) -> None:
     record = read_run(by_ada, RUNS[0])
     act_as(by_ada, ADA)

@@ -63,6 +63,18 @@ def test_the_text_that_a_run_takes_says_the_same_and_keeps_the_comments(root: Pa
     assert "target_modules: all-linear # attention-qv | attention | all-linear | names of layers\n" in text
 
 
+def test_an_overlay_may_add_keys_where_names_are_free(root: Path, tmp_path: Path) -> None:
+    limits = "timeout_seconds: 60, retries: 0, retry_delay_seconds: 1"
+    put(root, "customer", f"run:\n  by_stage:\n    train: {{{limits}}}\n")
+    text = chosen_text(root, variant="customer")
+    assert text is not None
+    merged = tmp_path / "merged.yaml"
+    merged.write_text(text, encoding="utf-8")
+    found = load_params(merged)
+    assert found == chosen_params(root, variant="customer")
+    assert found.run.limits("train").timeout_seconds == 60
+
+
 def test_a_list_is_taken_whole(root: Path) -> None:
     put(root, "customer", "clean:\n  refusal_phrases: [no]\n  language:\n    allowed: [en, de]\n")
     clean, below = chosen_params(root, variant="customer").clean, load_params(root / "params.yaml").clean
