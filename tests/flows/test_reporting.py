@@ -108,7 +108,7 @@ def test_the_same_run_gives_the_same_bytes(passed: str, workspace: Path, tmp_pat
 
 def test_the_page_loads_nothing(passed: str) -> None:
     links = re.findall(r'(?:href|src|srcset|action|data)="([^"]*)"', passed)
-    assert [link for link in links if not link.startswith("#")] == []
+    assert [link for link in links if not link.startswith("#")] == ["../index.html"]  # the page of all runs
     assert "url(" not in passed
     assert "@import" not in passed
     assert "<script" not in passed
@@ -496,7 +496,7 @@ def test_data_docs_are_linked_beside_the_page_and_nothing_else_is(tmp_path: Path
     write_text(tmp_path / paths.DATA_DOCS / "index.html", "<html></html>")
     text = page(passed_record(), tmp_path, tmp_path)
     links = re.findall(r'(?:href|src)="([^"#][^"]*)"', text)
-    assert links == ["data_docs/index.html"]
+    assert links == ["../index.html", "data_docs/index.html"]
 
 
 def test_the_supervision_audit_shows_counts_and_conditions(tmp_path: Path) -> None:
