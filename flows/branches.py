@@ -3,11 +3,10 @@
 The user's branch, index and working tree are never touched; the branch moves in one step or not at all.
 """
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from flows.git import git, identity
+from flows.git import git, identity, tree_with
 from tasks.errors import WorkspaceBusy, WorkspaceInvalid
 
 
@@ -25,7 +24,7 @@ def add_files(root: Path, branch: str, files: Mapping[str, str], message: str) -
     signing = (
         ["--gpg-sign"] if git(root, "config", "--default=false", "--type=bool", "commit.gpgsign") == "true" else []
     )
-    tree = _tree_with(root, tip, files)
+    tree = tree_with(root, tip, files)
     made = git(root, *identity(root), "commit-tree", *signing, tree, "-p", tip, "-m", message)
     try:
         git(root, "update-ref", "-m", message.splitlines()[0], ref, made, tip)
@@ -40,18 +39,7 @@ def start_branch(root: Path, branch: str, commit: str, files: Mapping[str, str],
     Raises:
         WorkspaceInvalid: the branch is there already.
     """
-    tree = _tree_with(root, commit, files)
+    tree = tree_with(root, commit, files)
     made = git(root, *identity(root), "commit-tree", tree, "-p", commit, "-m", message)
     git(root, "update-ref", "-m", message.splitlines()[0], f"refs/heads/{branch}", made, "")
     return made
-
-
-def _tree_with(root: Path, commit: str, files: Mapping[str, str]) -> str:
-    """The tree of `commit` with these files put into it, made in an index of its own."""
-    with tempfile.TemporaryDirectory() as folder:
-        index = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
-        git(root, "read-tree", commit, environment=index)
-        for path, text in files.items():
-            blob = git(root, "hash-object", "-w", "--stdin", stdin=text)
-            git(root, "update-index", "--add", "--cacheinfo", f"100644,{blob},{path}", environment=index)
-        return git(root, "write-tree", environment=index)

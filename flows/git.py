@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -46,12 +47,15 @@ def git(
     return done.stdout.strip()
 
 
-def with_file(root: Path, tree: str, name: str, text: str) -> str:
-    """The tree that `tree` becomes with `text` as the file `name` at its top; index and working tree are left alone."""
-    blob = git(root, "hash-object", "-w", "--stdin", stdin=text)
-    entries = [entry for entry in git(root, "ls-tree", "-z", tree).split("\0") if entry]
-    others = [entry for entry in entries if entry.split("\t", 1)[1] != name]
-    return git(root, "mktree", "-z", stdin="\0".join([*others, f"100644 blob {blob}\t{name}"]) + "\0")
+def tree_with(root: Path, tree: str, files: Mapping[str, str]) -> str:
+    """The tree that `tree`, or that of a commit, becomes with these texts by path; index and working tree are left."""
+    with tempfile.TemporaryDirectory() as folder:
+        index = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
+        git(root, "read-tree", tree, environment=index)
+        for path, text in files.items():
+            blob = git(root, "hash-object", "-w", "--stdin", stdin=text)
+            git(root, "update-index", "--add", "--cacheinfo", f"100644,{blob},{path}", environment=index)
+        return git(root, "write-tree", environment=index)
 
 
 def repository_root(start: Path) -> Path:

@@ -46,10 +46,9 @@ class Link:
 
 @dataclass
 class CacheDigests:
-    """The digests of what DVC's cache holds, each object read once; `size` is how many bytes were."""
+    """The digests of what DVC's cache holds, each object read once."""
 
     root: Path
-    size: int = 0
     _known: dict[str, str | None] = field(default_factory=dict)
 
     def output(self, name: str) -> str | None:
@@ -81,7 +80,6 @@ class CacheDigests:
         if name not in self._known:
             place = self._place(name)
             self._known[name] = digest_file(place) if place.is_file() else None
-            self.size += place.stat().st_size if place.is_file() else 0
         return self._known[name]
 
     def _place(self, name: str) -> Path:

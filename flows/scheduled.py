@@ -9,7 +9,7 @@ import time
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from prefect import flow, get_run_logger, runtime
 from prefect.client.schemas.objects import State
@@ -20,7 +20,6 @@ from flows import notifications, record, workspace
 from flows.decision import last_judged, reason_to_skip, used_in
 from flows.fetch import Fetched, newest_commit
 from flows.git import git, repository_root, show_file
-from flows.index_page import refresh_index
 from flows.look import Look
 from flows.record import Progress
 from flows.release_section import asks_for_approval
@@ -62,7 +61,7 @@ def scheduled_retrain(
         `on_busy` is `cancel`, without a record. A crash raises, after its record was committed.
     """
     home = repository_root(Path(root))
-    sections = _sections(home, "HEAD", variant)
+    sections = given(home, "HEAD", variant).sections
     here = None if sections is None else sections.retrain
     with ExitStack() as held:
         try:
@@ -76,7 +75,6 @@ def scheduled_retrain(
             run_id = workspace.new_run_id(datetime.now(UTC))  # after the wait: runs are ordered by their ids
             _run_and_tell_crashes(home, run_id, variant, release=release)
     ended = record.read_run(home, run_id)
-    refresh_index(home)
     _tell(home, ended)
     return Completed(name=ended.status.capitalize(), message=ended.reason)
 
@@ -98,13 +96,13 @@ def run_or_skip(home: Path, run_id: str, variant: str | None, *, release: bool) 
     """Fetch, decide, and run the line or put on record why not; the lock is held."""
     logger = get_run_logger()
     recover(home)
-    here = _sections(home, "HEAD", variant)
+    here = given(home, "HEAD", variant).sections
     head = git(home, "rev-parse", "HEAD")
     fetched = newest_commit(home) if here is None or here.retrain.fetch else Fetched(head)
     for note in fetched.notes:
         logger.warning(note)
-    text, problem = _variant_text(home, fetched.commit, variant)
-    sections, runs = _sections(home, fetched.commit, variant), own_runs(home)
+    text, problem, sections = given(home, fetched.commit, variant)
+    runs = own_runs(home)
     params = None if sections is None else sections.retrain
     last = None if sections is None else last_judged(runs, sections.release.name)
     if params is not None:
@@ -120,14 +118,6 @@ def run_or_skip(home: Path, run_id: str, variant: str | None, *, release: bool) 
     carry_out(place, progress, problem, look, release=release)  # without parameters it says what is wrong with them
 
 
-def _variant_text(home: Path, commit: str, variant: str | None) -> tuple[str | None, ParamsInvalid | None]:
-    """What the run takes for params.yaml, None for that of the commit; or what is wrong with the variant there."""
-    if variant is None:
-        return None, None
-    with workspace.at_commit(home, commit) as there:
-        return given_params(there, None, variant)
-
-
 def own_runs(home: Path) -> list[RunRecord]:
     """The runs of this clone: those of others have a budget and a cache of their own."""
     branches = run_branches(home)
@@ -139,18 +129,30 @@ def flow_run() -> dict[str, str]:
     return {"flow_run_id": str(runtime.flow_run.id or ""), "flow_run_name": str(runtime.flow_run.name or "")}
 
 
-def _sections(home: Path, commit: str, variant: str | None) -> ScheduleSections | None:
-    """What the parameters of a commit say of scheduled runs; None where it cannot be read: the run itself says why."""
-    text, problem = _variant_text(home, commit, variant)
+class Given(NamedTuple):
+    """The parameters of a commit: a variant's text for params.yaml, what is wrong with it, and what decides."""
+
+    text: str | None
+    problem: ParamsInvalid | None
+    sections: ScheduleSections | None
+
+
+def given(home: Path, commit: str, variant: str | None) -> Given:
+    """What a scheduled run of `commit` takes; without `sections` where they cannot be read: the run itself says why."""
+    text: str | None = None
+    problem: ParamsInvalid | None = None
+    if variant is not None:
+        with workspace.at_commit(home, commit) as there:
+            text, problem = given_params(there, None, variant)
     if problem is not None:
-        return None
+        return Given(text, problem, None)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / PARAMS
         write_text(file, text or show_file(home, commit, str(PARAMS)) or "")
         try:
-            return load_sections(ScheduleSections, file)
+            return Given(text, None, load_sections(ScheduleSections, file))
         except ParamsInvalid:
-            return None
+            return Given(text, None, None)
 
 
 def _is_same_start(home: Path, last: RunRecord, commit: str, text: str | None) -> bool:
@@ -205,5 +207,5 @@ def _tell(home: Path, ended: RunRecord) -> None:
 
 def _told(home: Path, variant: str | None) -> list[str]:
     """The notification blocks of the parameters; none where they cannot be read."""
-    sections = _sections(home, "HEAD", variant)
+    sections = given(home, "HEAD", variant).sections
     return [] if sections is None else sections.retrain.notify

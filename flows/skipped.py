@@ -5,6 +5,7 @@ from pathlib import Path
 from flows import record
 from flows.branches import start_branch
 from flows.git import show_file
+from flows.index_page import refresh_index
 from flows.record_chain import ends_of_the_chain
 from flows.run_record import Decision, RunRecord
 from flows.workspace import RUN_BRANCHES
@@ -64,4 +65,5 @@ def record_skip(
     file = (record.run_folder(run_id) / "record.json").as_posix()
     message = f"Run {run_id}: skipped\n\n{decision.why}\n\nRun: {run_id}\n"
     start_branch(root, branch, commit, {file: dump_json(made)}, message)
+    refresh_index(root)
     return made

@@ -10,11 +10,10 @@ from typing import TypeVar
 
 from flows import workspace
 from flows.outputs import OutputGone, run_outputs
-from flows.releases import all_tags
 from flows.reproduce import checkout
 from flows.row_index import ROW_ID, Fate, RowIndex, ledger_digest
 from flows.row_story import FOLDERS, search_rows
-from flows.run_branches import read_runs, run_branches
+from flows.run_branches import read_blobs, read_runs, record_path, run_branches
 from flows.run_record import ENDED, RunRecord
 from tasks.errors import FileInvalid, TunegateError
 from tasks.records import Record
@@ -168,8 +167,7 @@ def _answer(
         raise RowAmbiguous(
             f"{len(rows):,} rows begin with {asked!r}; give more of the id, or --text to search for words"
         )
-    tags = set(all_tags(asking.root))
-    sightings = tuple(_sightings(found, tags))
+    sightings = tuple(_sightings(found, own_releases(asking.root, [record for record, _ in found])))
     trained = [sighting for sighting in sightings if sighting.trained]
     asked_runs = {record.run_id for record in asking.runs}
     return TrainedOn(
@@ -184,13 +182,19 @@ def _answer(
     )
 
 
-def _sightings(found: Sequence[tuple[RunRecord, Fate]], tags: set[str]) -> Iterator[Sighting]:
+def own_releases(root: Path, records: Sequence[RunRecord]) -> dict[str, str]:
+    """The tag of each run's release, by the run's id: a version that another run took since is not its own."""
+    tags = {record.run_id: record.release.tag for record in records if record.release is not None}
+    there = read_blobs(root, [f"refs/tags/{tag}:{record_path(run_id)}" for run_id, tag in tags.items()])
+    return {run_id: tag for (run_id, tag), blob in zip(tags.items(), there, strict=True) if blob is not None}
+
+
+def _sightings(found: Sequence[tuple[RunRecord, Fate]], releases: dict[str, str]) -> Iterator[Sighting]:
     for record, fate in found:
         training = record.stage("train")
         is_trained = training is not None and training.outcome in ENDED
-        release = record.release.tag if record.release is not None and record.release.tag in tags else None
         yield Sighting(
             row_id=fate.row_id, run_id=record.run_id, status=record.status, started_at=record.started_at,
-            stage=fate.stage, fate=fate.fate, rule=fate.rule, release=release,
+            stage=fate.stage, fate=fate.fate, rule=fate.rule, release=releases.get(record.run_id),
             trained=is_trained and (fate.fate, fate.rule) == ("kept", "train"),
         )  # fmt: skip

@@ -21,7 +21,7 @@ from typing import TextIO
 
 from pydantic import BaseModel, ConfigDict
 
-from flows.git import common_folder, git, identity, with_file
+from flows.git import common_folder, git, identity, tree_with
 from tasks.errors import FileInvalid, WorkspaceBusy
 from tasks.files import read_json, write_text
 from tasks.paths import PARAMS, STATE, STATE_VARIABLE
@@ -150,7 +150,7 @@ def snapshot(
         stash = git(root, "stash", "create", f"tunegate {run_id}")
         wanted = git(root, "rev-parse", f"{stash}^{{tree}}")
     if params is not None:
-        wanted = with_file(root, wanted, str(PARAMS), params)
+        wanted = tree_with(root, wanted, {str(PARAMS): params})
     if wanted == tree:
         return head, ()
     changed = tuple(git(root, "diff", "--name-only", head, wanted).splitlines())

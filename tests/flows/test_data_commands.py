@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from flows import cli, workspace
-from flows.git import git, with_file
+from flows.git import git, tree_with
 from flows.outputs import OutputGone, newest_outputs, run_outputs
 from flows.record import commit_record
 from flows.workspace import RUN_BRANCHES, cache_folder
@@ -353,7 +353,7 @@ def test_the_workspaces_own_data_answers_when_no_run_can(short_line: Path) -> No
 
 def test_a_file_is_put_into_a_tree_without_touching_the_working_tree(short_line: Path) -> None:
     before = git(short_line, "status", "--porcelain")
-    tree = with_file(short_line, "HEAD^{tree}", "params.yaml", "other: 1\n")
+    tree = tree_with(short_line, "HEAD", {"params.yaml": "other: 1\n"})
     assert git(short_line, "show", f"{tree}:params.yaml") == "other: 1"
     assert git(short_line, "diff", "--name-only", "HEAD", tree) == "params.yaml"
     assert git(short_line, "status", "--porcelain") == before

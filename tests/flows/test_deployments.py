@@ -11,7 +11,7 @@ from prefect.client.orchestration import get_client
 from prefect.server.schemas.actions import WorkPoolCreate
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.deployments import ROOT_VARIABLE, install, read_deployments, served
+from flows.deployments import install, read_deployments, served
 from tasks.errors import ParamsInvalid, Unavailable
 from tasks.yaml_files import read_yaml
 from tests.contract.imports import ROOT
@@ -112,4 +112,4 @@ def test_prefect_deploy_takes_the_file_and_the_server_has_schedule_parameters_an
     assert found.concurrency_options.collision_strategy.value == "ENQUEUE"
     (step,) = found.pull_steps or []
     directory = step["prefect.deployments.steps.set_working_directory"]["directory"]
-    assert directory in {str(ROOT), f"{{{{ ${ROOT_VARIABLE} }}}}"}
+    assert directory == str(ROOT)

@@ -16,10 +16,12 @@ from flows.row_index import INDEX
 from flows.row_tables import final_fates
 from flows.run_branches import run_revision
 from flows.run_record import StageRecord
+from flows.trained_on import own_releases
 from flows.workspace import cache_folder
 from tasks import paths
 from tests.flows.data_runs import object_of, put_data_run
 from tests.flows.fake_run import passed_record
+from tests.flows.real_release import NAME, RUNS
 from tests.flows.test_data_commands import BROKEN, LEDGERS, LONG, OTHER, SHORT, entry, write_data
 from tests.flows.tiny_repo import commit, run
 
@@ -77,6 +79,14 @@ def test_a_row_is_told_by_run_partition_and_release(at_home: Path, tunegate: Tun
     ]  # fmt: skip
     assert found["releases"] == ["support-router@v0.3.0"]
     assert (found["runs_asked"], found["unread"], found["without_rows"]) == (3, [], [])
+
+
+def test_a_version_that_another_run_took_is_not_told_as_this_runs(released: Path) -> None:
+    first, second = (read_run(released, run_id) for run_id in RUNS[:2])
+    assert first.release is not None
+    assert own_releases(released, [first, second]) == {RUNS[0]: f"{NAME}@v0.0.1", RUNS[1]: f"{NAME}@v0.0.2"}
+    taken = second.model_copy(update={"release": first.release})
+    assert own_releases(released, [first, taken]) == {RUNS[0]: f"{NAME}@v0.0.1"}
 
 
 def test_a_row_that_was_dropped_or_held_out_was_not_trained_on(at_home: Path, tunegate: Tunegate) -> None:

@@ -1,4 +1,4 @@
-"""A short version of `benchmarks/publish.py`: one publication for each way in which a Hub goes wrong, and some more."""
+"""A short version of `benchmarks/publish.py`: publications to a Hub that goes wrong in a way that is drawn."""
 
 from pathlib import Path
 
