@@ -217,6 +217,9 @@ def plot_timeline(name: str, points: Sequence[Point], width: int) -> str:
             _paint_point(axes, point)
         axes.text(0, 1.0, name, transform=_shifted(axes, axes.transAxes, -52, 10), fontweight="bold", clip_on=False)
         axes.margins(0.06, 0.15)
+        if len({point.started_at for point in points}) == 1:  # matplotlib would show years around a single moment
+            middle = sum(axes.get_xlim()) / 2
+            axes.set_xlim(middle - 0.5, middle + 0.5)
         axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
         axes.yaxis.set_major_formatter(
             lambda value, _position: f"{100 * value:g} %" if abs(value) <= 1 else f"{value:g}"

@@ -73,6 +73,13 @@ def test_a_timeline_for_each_judged_metric_shows_every_judged_candidate(home: Pa
         assert f"{benchmark} · {metric} of every judged candidate over time" in text
 
 
+def test_around_a_single_run_the_timeline_shows_its_day_and_not_years(short_line: Path) -> None:
+    put_on_record(short_line, passed_record())
+    text = write_index(short_line).read_text(encoding="utf-8")
+    assert re.search(r">\d\d:\d\d<", text)
+    assert f">{int(passed_record().started_at[:4]) + 1}<" not in text
+
+
 def test_what_records_hold_is_text_and_no_other_script_may_run(home: Path) -> None:
     text = write_index(home).read_text(encoding="utf-8")
     assert HOSTILE not in text
